@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
 from strategy.errors import InvalidInstrument
 
@@ -52,6 +52,10 @@ class Instrument:
     def ceil_quantity(self, quantity: float) -> float:
         """Return the smallest multiple of the lot that is not below `quantity` (>= 0, base)."""
         return _snap(quantity, self._lot, ROUND_CEILING)
+
+    def nearest_quantity(self, quantity: float) -> float:
+        """Return the multiple of the lot nearest to `quantity`: takes out what float64 additions left behind."""
+        return _snap(quantity, self._lot, ROUND_HALF_EVEN)
 
     def floor_price(self, price: float) -> float:
         """Return the highest price on the tick grid that is not above `price`."""

@@ -1,0 +1,178 @@
+"""The account: cash, one position per symbol, and what they are worth.
+
+Owns the arithmetic of fills. Equity is cash plus every position at its mark; nothing else creates or destroys money.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from strategy.candle import Candle
+from strategy.errors import BadState, InvalidOrder
+from strategy.instrument import Instrument
+from strategy.order import Fill, Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """What is held of one symbol. A short position cannot be: spot only.
+
+    quantity: base, >= 0.  average_entry: quote per base, 0 when flat.  mark: last close.  high: highest close since
+    entry.  trade_profit: net of fees, of the round trip that is under way.  since_trade: candles since the last fill.
+    """
+
+    quantity: float = 0.0
+    average_entry: float = 0.0
+    mark: float = 0.0
+    high: float = 0.0
+    trade_profit: float = 0.0
+    since_trade: int = 0
+
+    @property
+    def value(self) -> float:
+        """Worth in quote at the mark."""
+        return self.quantity * self.mark
+
+    @property
+    def unrealised_return(self) -> float:
+        """Return of the mark over the average entry, 0 when flat."""
+        return self.mark / self.average_entry - 1.0 if self.quantity > 0.0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portfolio:
+    """The whole account. Amounts are in quote.
+
+    peak: highest equity since the start or the last resume.  day: days since 1970-01-01 UTC of the last mark.
+    day_start: equity at the start of that day.  fees, slippage: paid so far.  wins, losses: closed round trips by the
+    sign of their profit after fees.
+    """
+
+    cash: float
+    positions: Mapping[str, Position]
+    equity: float
+    peak: float
+    day: int = -1
+    day_start: float = 0.0
+    fees: float = 0.0
+    slippage: float = 0.0
+    wins: int = 0
+    losses: int = 0
+
+    @classmethod
+    def open(cls, cash: float, symbols: Iterable[str]) -> "Portfolio":
+        """Return an account that holds nothing but `cash` (quote, > 0)."""
+        positions = {symbol: Position() for symbol in symbols}
+        return cls(cash=cash, positions=positions, equity=cash, peak=cash, day_start=cash)
+
+    @property
+    def drawdown(self) -> float:
+        """Fall from the peak as a share of it, >= 0."""
+        return 1.0 - self.equity / self.peak
+
+    @property
+    def day_loss(self) -> float:
+        """Loss since 00:00 UTC as a share of that equity; negative for a gain."""
+        return 1.0 - self.equity / self.day_start if self.day_start > 0.0 else 0.0
+
+    def capital(self) -> float:
+        """Return the equity one symbol may use: an equal share."""
+        return self.equity / len(self.positions)
+
+    def exposure(self, symbol: str) -> float:
+        """Return the value of a position as a share of its symbol's capital; 0 when there is no equity."""
+        return self.positions[symbol].value / self.capital() if self.equity > 0.0 else 0.0
+
+    def mark(self, candles: Iterable[Candle]) -> "Portfolio":
+        """Return the account valued at the closes of `candles` (one time, at most one per symbol)."""
+        positions = dict(self.positions)
+        day = self.day
+        for candle in candles:
+            positions[candle.symbol] = _marked(positions[candle.symbol], candle.close)
+            day = candle.open_ms // 86_400_000
+        equity = _equity(self.cash, positions)
+        return Portfolio(
+            cash=self.cash,
+            positions=positions,
+            equity=equity,
+            peak=max(self.peak, equity),
+            day=day,
+            # The first candle of a day starts from the equity before it.
+            day_start=self.equity if day != self.day else self.day_start,
+            fees=self.fees,
+            slippage=self.slippage,
+            wins=self.wins,
+            losses=self.losses,
+        )
+
+    def apply(self, fill: Fill, instrument: Instrument) -> "Portfolio":
+        """Return the account after a fill. Raises InvalidOrder when it sells more than is held."""
+        position = self.positions[fill.symbol]
+        changed, closed_profit = _traded(position, fill, instrument)
+        paid = fill.notional * fill.side.sign + fill.fee
+        positions = {**self.positions, fill.symbol: changed}
+        cash = self.cash - paid
+        return replace(
+            self,
+            cash=cash,
+            positions=positions,
+            equity=_equity(cash, positions),
+            fees=self.fees + fill.fee,
+            slippage=self.slippage + (fill.price - fill.reference_price) * fill.side.sign * fill.quantity,
+            wins=self.wins + (closed_profit is not None and closed_profit > 0.0),
+            losses=self.losses + (closed_profit is not None and closed_profit <= 0.0),
+        )
+
+    def restart_peak(self) -> "Portfolio":
+        """Return the account with the drawdown counted from here on: what resuming after a halt means."""
+        return replace(self, peak=self.equity)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the account as JSON types; floats keep every bit."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Portfolio":
+        """Return the account stored as `values`. Raises BadState when it was stored by something else."""
+        try:
+            positions = {symbol: Position(**stored) for symbol, stored in values["positions"].items()}
+            return cls(**{**values, "positions": positions})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadState(f"stored portfolio cannot be read: {error}") from error
+
+
+def _equity(cash: float, positions: Mapping[str, Position]) -> float:
+    equity = cash
+    for position in positions.values():
+        equity += position.quantity * position.mark
+    return equity
+
+
+def _marked(position: Position, close: float) -> Position:
+    return Position(
+        quantity=position.quantity,
+        average_entry=position.average_entry,
+        mark=close,
+        high=max(position.high, close) if position.quantity > 0.0 else 0.0,
+        trade_profit=position.trade_profit,
+        since_trade=position.since_trade + 1,
+    )
+
+
+def _traded(position: Position, fill: Fill, instrument: Instrument) -> tuple[Position, float | None]:
+    """Return the position after a fill, and the profit of the round trip if the fill closed it."""
+    mark = position.mark if position.mark > 0.0 else fill.price
+    if fill.side is Side.BUY:
+        quantity = instrument.nearest_quantity(position.quantity + fill.quantity)
+        entry = (position.quantity * position.average_entry + fill.notional) / (position.quantity + fill.quantity)
+        profit = position.trade_profit - fill.fee
+        high = max(position.high, fill.price)
+        return Position(quantity=quantity, average_entry=entry, mark=mark, high=high, trade_profit=profit), None
+    quantity = instrument.nearest_quantity(position.quantity - fill.quantity)
+    if quantity < 0.0:
+        raise InvalidOrder(f"fill {fill.fill_id} sells {fill.quantity} {fill.symbol}, only {position.quantity} is held")
+    profit = position.trade_profit + (fill.price - position.average_entry) * fill.quantity - fill.fee
+    if quantity == 0.0:
+        return Position(mark=mark), profit
+    rest = replace(position, quantity=quantity, mark=mark, trade_profit=profit, since_trade=0)
+    return rest, None

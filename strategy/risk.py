@@ -1,0 +1,318 @@
+"""The risk manager: approves, shrinks or refuses every decision, and closes what must be closed.
+
+Held positions come first. What lowers risk is never refused. Permission is a type: only `Approved` carries an order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from strategy.costs import affordable_quantity, fill_price
+from strategy.decision import Decision, DecisionReason
+from strategy.errors import BadState
+from strategy.instrument import Instrument
+from strategy.order import Order, Side
+from strategy.parameters import CostModel, RiskLimits
+from strategy.portfolio import Portfolio, Position
+
+
+class TradingState(StrEnum):
+    """What the account may do; latched in the journal."""
+
+    ACTIVE = "active"
+    REDUCING = "reducing"
+    """Exposure may only fall."""
+    HALTED = "halted"
+    """Flat, and nothing is bought until a person or the cool-down resumes."""
+
+
+class VerdictReason(StrEnum):
+    """Why the risk manager did what it did. A closed set: it labels metrics."""
+
+    VOTED = "voted"
+    NEUTRAL = "neutral"
+    WARMING_UP = "warming_up"
+    DEAD_BAND = "dead_band"
+    EDGE_BELOW_COST = "edge_below_cost"
+    OPERATOR = "operator"
+    MAX_DRAWDOWN_EXCEEDED = "max_drawdown_exceeded"
+    MAX_POSITION_EXCEEDED = "max_position_exceeded"
+    STOP_LOSS_TRIGGERED = "stop_loss_triggered"
+    DAILY_LOSS_LIMIT = "daily_loss_limit"
+    ORDER_RATE = "order_rate"
+    TURNOVER_BUDGET = "turnover_budget"
+    LOSS_STREAK = "loss_streak"
+    STOP_COOLDOWN = "stop_cooldown"
+    STALE_FEED = "stale_feed"
+    CLOCK_SKEW = "clock_skew"
+    DISAGREEMENT = "disagreement"
+    OUT_OF_DISTRIBUTION = "out_of_distribution"
+    MINIMUM_NOTIONAL = "minimum_notional"
+    INSUFFICIENT_CASH = "insufficient_cash"
+    PAUSED = "paused"
+    HALTED = "halted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approved:
+    """The order may leave. reason: why it exists."""
+
+    decision: Decision
+    reason: VerdictReason
+    order: Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Nothing was wanted, or nothing can be done."""
+
+    decision: Decision
+    reason: VerdictReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The decision wanted more exposure than risk allows."""
+
+    decision: Decision
+    reason: VerdictReason
+
+
+Verdict = Approved | Hold | Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SymbolRisk:
+    """What keeps one symbol from taking new exposure. blocked_until_ms: close times before this are blocked."""
+
+    loss_streak: int = 0
+    blocked_until_ms: int = 0
+    blocked_by: VerdictReason = VerdictReason.STOP_COOLDOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskState:
+    """What the risk manager remembers from candle to candle.
+
+    reason: what ended ACTIVE.  halted_ms: close of the candle on which the account became HALTED.  day: of the
+    counters.  turnover_today: quote.
+    """
+
+    symbols: Mapping[str, SymbolRisk]
+    state: TradingState = TradingState.ACTIVE
+    reason: VerdictReason | None = None
+    halted_ms: int = 0
+    is_paused: bool = False
+    is_stale: bool = False
+    is_skewed: bool = False
+    day: int = -1
+    orders_today: int = 0
+    turnover_today: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the state as JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "RiskState":
+        """Return the state stored as `values`. Raises BadState when it was stored by something else."""
+        try:
+            symbols = {
+                symbol: SymbolRisk(**{**stored, "blocked_by": VerdictReason(stored["blocked_by"])})
+                for symbol, stored in values["symbols"].items()
+            }
+            reason = None if values["reason"] is None else VerdictReason(values["reason"])
+            return cls(**{**values, "symbols": symbols, "state": TradingState(values["state"]), "reason": reason})
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise BadState(f"stored risk state cannot be read: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """What the account-wide check of one candle found."""
+
+    state: RiskState
+    portfolio: Portfolio
+
+
+def review(limits: RiskLimits, state: RiskState, portfolio: Portfolio, now_ms: int, span_ms: int) -> Review:
+    """Return the account's state after a candle was marked: drawdown, daily loss, cool-down, a new day."""
+    if portfolio.day != state.day:
+        state = replace(state, day=portfolio.day, orders_today=0, turnover_today=0.0)
+        if state.reason is VerdictReason.DAILY_LOSS_LIMIT:
+            state = replace(state, state=TradingState.ACTIVE, reason=None)
+    if state.state is TradingState.HALTED:
+        cooled = limits.halt_cooldown > 0 and now_ms >= state.halted_ms + limits.halt_cooldown * span_ms
+        return resume(state, portfolio) if cooled else Review(state=state, portfolio=portfolio)
+    if portfolio.drawdown >= limits.max_drawdown:
+        is_flat = not any(position.quantity > 0.0 for position in portfolio.positions.values())
+        latched = TradingState.HALTED if is_flat else TradingState.REDUCING
+        state = replace(state, state=latched, reason=VerdictReason.MAX_DRAWDOWN_EXCEEDED, halted_ms=now_ms)
+    elif state.reason is VerdictReason.MAX_DRAWDOWN_EXCEEDED:
+        state = _settle_halt(state, portfolio, now_ms)
+    elif state.state is TradingState.ACTIVE and portfolio.day_loss >= limits.daily_loss:
+        state = replace(state, state=TradingState.REDUCING, reason=VerdictReason.DAILY_LOSS_LIMIT)
+    return Review(state=state, portfolio=portfolio)
+
+
+def _settle_halt(state: RiskState, portfolio: Portfolio, now_ms: int) -> RiskState:
+    """Keep reducing until flat even when the price has recovered meanwhile; then halt."""
+    if any(position.quantity > 0.0 for position in portfolio.positions.values()):
+        return state
+    return replace(state, state=TradingState.HALTED, halted_ms=now_ms)
+
+
+def resume(state: RiskState, portfolio: Portfolio) -> Review:
+    """Return the account trading again, unpaused and with its drawdown counted from here."""
+    active = replace(state, state=TradingState.ACTIVE, reason=None, halted_ms=0, is_paused=False)
+    return Review(state=active, portfolio=portfolio.restart_peak())
+
+
+def after_order(state: RiskState, order: Order) -> RiskState:
+    """Return the state with an approved order counted against the day."""
+    return replace(state, orders_today=state.orders_today + 1, turnover_today=state.turnover_today + order.notional)
+
+
+def after_round_trip(
+    limits: RiskLimits, state: RiskState, symbol: str, *, won: bool, stopped: bool, now_ms: int, span_ms: int
+) -> RiskState:
+    """Return the state after a position was closed: counts losing streaks and starts cool-downs."""
+    known = state.symbols[symbol]
+    streak = 0 if won else known.loss_streak + 1
+    blocked_until_ms, blocked_by = known.blocked_until_ms, known.blocked_by
+    if stopped:
+        blocked_until_ms, blocked_by = now_ms + limits.stop_cooldown * span_ms, VerdictReason.STOP_COOLDOWN
+    if streak >= limits.loss_streak:
+        until_ms = now_ms + limits.loss_streak_cooldown * span_ms
+        if until_ms > blocked_until_ms:
+            blocked_until_ms, blocked_by = until_ms, VerdictReason.LOSS_STREAK
+        streak = 0
+    changed = SymbolRisk(loss_streak=streak, blocked_until_ms=blocked_until_ms, blocked_by=blocked_by)
+    return replace(state, symbols={**state.symbols, symbol: changed})
+
+
+def refusal(
+    limits: RiskLimits, state: RiskState, portfolio: Portfolio, symbol: str, now_ms: int
+) -> VerdictReason | None:
+    """Return why `symbol` may not take new exposure now, None when it may."""
+    if (reason := _account_refusal(state)) is not None:
+        return reason
+    known = state.symbols[symbol]
+    if now_ms < known.blocked_until_ms:
+        return known.blocked_by
+    if state.orders_today >= limits.max_orders_per_day:
+        return VerdictReason.ORDER_RATE
+    if state.turnover_today >= limits.max_turnover_per_day * portfolio.equity:
+        return VerdictReason.TURNOVER_BUDGET
+    return None
+
+
+def _account_refusal(state: RiskState) -> VerdictReason | None:
+    if state.state is TradingState.HALTED:
+        return VerdictReason.HALTED
+    if state.state is TradingState.REDUCING:
+        return state.reason
+    if state.is_paused:
+        return VerdictReason.PAUSED
+    if state.is_stale:
+        return VerdictReason.STALE_FEED
+    return VerdictReason.CLOCK_SKEW if state.is_skewed else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Everything `assess` looks at besides the decision.
+
+    cash: quote that earlier approvals of the same candle have left.  stop: protective stop, None when flat.
+    distance: of the observation from the training distribution, 0 while there is none.  client_id: for the order.
+    """
+
+    limits: RiskLimits
+    costs: CostModel
+    state: RiskState
+    portfolio: Portfolio
+    instrument: Instrument
+    cash: float
+    stop: float | None
+    distance: float
+    now_ms: int
+    client_id: str = field(repr=False)
+
+
+def assess(decision: Decision, at: Situation) -> Verdict:
+    """Return the verdict on one decision: forced exits first, then what the ensemble wants, within every limit."""
+    position = at.portfolio.positions[decision.symbol]
+    forced = _forced(decision, position, at)
+    if forced is not None:
+        target, reason = forced
+        return _sell(decision, position, target, reason, at)
+    if decision.target < decision.exposure:
+        return _sell(decision, position, decision.target, VerdictReason(decision.reason), at)
+    if decision.target > decision.exposure:
+        return _buy(decision, position, at)
+    return Hold(decision=decision, reason=VerdictReason(decision.reason))
+
+
+def _forced(decision: Decision, position: Position, at: Situation) -> tuple[float, VerdictReason] | None:
+    """Return the exposure that must not be exceeded and why, when what is held breaks a limit."""
+    if position.quantity <= 0.0:
+        return None
+    if at.state.reason is VerdictReason.MAX_DRAWDOWN_EXCEEDED:
+        return 0.0, VerdictReason.MAX_DRAWDOWN_EXCEEDED
+    if at.stop is not None and position.mark <= at.stop:
+        return 0.0, VerdictReason.STOP_LOSS_TRIGGERED
+    if decision.reason is DecisionReason.OPERATOR:
+        return 0.0, VerdictReason.OPERATOR
+    limit = at.limits.max_position
+    if decision.exposure > limit and decision.target >= limit:
+        return limit, VerdictReason.MAX_POSITION_EXCEEDED
+    return None
+
+
+def _sell(decision: Decision, position: Position, target: float, reason: VerdictReason, at: Situation) -> Verdict:
+    """Sell down to `target`; rounds up to the next lot and to the venue's minimum, never beyond what is held."""
+    held, instrument = position.quantity, at.instrument
+    excess = (decision.exposure - target) * at.portfolio.capital() / position.mark if target > 0.0 else held
+    smallest = instrument.ceil_quantity(instrument.min_notional / position.mark)
+    quantity = min(held, max(instrument.ceil_quantity(excess), smallest))
+    if (held - quantity) * position.mark < instrument.min_notional:
+        quantity = held  # a remainder below the venue's minimum could never be sold
+    if quantity * position.mark < instrument.min_notional:
+        return Hold(decision=decision, reason=VerdictReason.MINIMUM_NOTIONAL)
+    return Approved(decision=decision, reason=reason, order=_order(decision, Side.SELL, quantity, reason, at))
+
+
+def _buy(decision: Decision, position: Position, at: Situation) -> Verdict:
+    reason = refusal(at.limits, at.state, at.portfolio, decision.symbol, at.now_ms)
+    if reason is None and at.distance > at.limits.out_of_distribution:
+        reason = VerdictReason.OUT_OF_DISTRIBUTION
+    if reason is not None:
+        return Refused(decision=decision, reason=reason)
+    target = min(decision.target, at.limits.max_position)
+    instrument, reason = at.instrument, VerdictReason(decision.reason)
+    quantity = instrument.floor_quantity(max(0.0, target - decision.exposure) * at.portfolio.capital() / position.mark)
+    price = fill_price(at.costs, instrument, Side.BUY, position.mark)
+    affordable = affordable_quantity(at.costs, instrument, at.cash, price)
+    if affordable < quantity:
+        quantity, reason = affordable, VerdictReason.INSUFFICIENT_CASH
+    budget = at.limits.max_turnover_per_day * at.portfolio.equity - at.state.turnover_today
+    if quantity * position.mark > budget:
+        quantity, reason = instrument.floor_quantity(budget / position.mark), VerdictReason.TURNOVER_BUDGET
+    if quantity <= 0.0 or quantity * position.mark < instrument.min_notional:
+        short = reason if reason is not VerdictReason.VOTED else VerdictReason.MINIMUM_NOTIONAL
+        return Refused(decision=decision, reason=short)
+    return Approved(decision=decision, reason=reason, order=_order(decision, Side.BUY, quantity, reason, at))
+
+
+def _order(decision: Decision, side: Side, quantity: float, reason: VerdictReason, at: Situation) -> Order:
+    return Order(
+        client_id=at.client_id,
+        symbol=decision.symbol,
+        side=side,
+        quantity=quantity,
+        reference_price=at.portfolio.positions[decision.symbol].mark,
+        decided_ms=at.now_ms,
+        reason=reason.value,
+        reduces=side is Side.SELL,
+    )

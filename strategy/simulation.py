@@ -1,0 +1,99 @@
+"""A venue made of recorded prices: what training, backtest and paper trading fill orders against.
+
+A market order decided on candle t fills at the open of t+1 (or, on a live feed, at the next trade), worse by the
+slippage, up to a share of the volume. A stop fills at the worse of the open and its price, worse by the slippage.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from strategy.candle import Candle
+from strategy.costs import affordable_quantity, fee, fill_price
+from strategy.instrument import Instrument
+from strategy.order import Fill, Order, OrderEvent, OrderReport, Side
+from strategy.parameters import CostModel
+
+
+class SimulatedExchange:
+    """Holds the orders that are on their way and the protective stops, one per symbol.
+
+    funds: returns the account's cash, so that a price that jumps cannot make it negative.
+    """
+
+    def __init__(self, instruments: Mapping[str, Instrument], costs: CostModel, funds: Callable[[], float]) -> None:
+        self._instruments = instruments
+        self._costs = costs
+        self._funds = funds
+        self._orders: dict[str, list[Order]] = {}
+        self._stops: dict[str, Order] = {}
+        self._volumes: dict[str, float] = {}
+
+    def submit(self, order: Order) -> None:
+        """Take a market order; it fills at the next candle or trade."""
+        self._orders.setdefault(order.symbol, []).append(order)
+
+    def protect(self, symbol: str, stop: Order | None) -> None:
+        """Replace the protective stop of `symbol`; None removes it."""
+        if stop is None:
+            self._stops.pop(symbol, None)
+        else:
+            self._stops[symbol] = stop
+
+    @property
+    def waiting(self) -> Iterable[Order]:
+        """Market orders that have not filled yet."""
+        return [order for orders in self._orders.values() for order in orders]
+
+    def on_candle(self, candle: Candle) -> Iterator[OrderReport]:
+        """Yield what a new final candle does; the caller applies each report (stops too) before the next."""
+        for order in self._orders.pop(candle.symbol, ()):
+            yield from self._execute(order, candle.open, candle.volume, candle.open_ms)
+        self._volumes[candle.symbol] = candle.volume
+        stop = self._stops.get(candle.symbol)
+        if stop is not None and stop.stop_price is not None and candle.low <= stop.stop_price:
+            yield self._stopped(stop, min(candle.open, stop.stop_price), candle.open_ms)
+
+    def on_trade(self, symbol: str, price: float, at_ms: int) -> Iterator[OrderReport]:
+        """Yield what a trade at the venue does; the volume of the last candle bounds the quantity."""
+        for order in self._orders.pop(symbol, ()):
+            yield from self._execute(order, price, self._volumes.get(symbol, float("inf")), at_ms)
+        stop = self._stops.get(symbol)
+        if stop is not None and stop.stop_price is not None and price <= stop.stop_price:
+            yield self._stopped(stop, price, at_ms)
+
+    def _execute(self, order: Order, reference: float, volume: float, at_ms: int) -> Iterator[OrderReport]:
+        instrument = self._instruments[order.symbol]
+        price = fill_price(self._costs, instrument, order.side, reference)
+        quantity = min(order.quantity, instrument.floor_quantity(min(volume, 1e300) * self._costs.participation))
+        if order.side is Side.BUY:
+            quantity = min(quantity, affordable_quantity(self._costs, instrument, self._funds(), price))
+        if quantity > 0.0:
+            is_whole = quantity >= order.quantity
+            event = OrderEvent.FILLED if is_whole else OrderEvent.PARTLY_FILLED
+            yield self._report(order, event, at_ms, self._fill(order, quantity, price, at_ms))
+        if quantity < order.quantity:
+            yield self._report(order, OrderEvent.EXPIRED, at_ms, None)
+
+    def _stopped(self, stop: Order, reference: float, at_ms: int) -> OrderReport:
+        del self._stops[stop.symbol]
+        price = fill_price(self._costs, self._instruments[stop.symbol], Side.SELL, reference)
+        return self._report(stop, OrderEvent.FILLED, at_ms, self._fill(stop, stop.quantity, price, at_ms))
+
+    def _fill(self, order: Order, quantity: float, price: float, at_ms: int) -> Fill:
+        return Fill(
+            fill_id=f"{order.client_id}.1",
+            client_id=order.client_id,
+            symbol=order.symbol,
+            side=order.side,
+            quantity=quantity,
+            price=price,
+            fee=fee(self._costs, quantity * price),
+            at_ms=at_ms,
+            reference_price=order.reference_price,
+        )
+
+    @staticmethod
+    def _report(order: Order, event: OrderEvent, at_ms: int, fill: Fill | None) -> OrderReport:
+        detail = "" if fill is not None else "the rest found no volume or no cash"
+        return OrderReport(
+            client_id=order.client_id, symbol=order.symbol, event=event, at_ms=at_ms, fill=fill, detail=detail
+        )

@@ -1,0 +1,330 @@
+"""THE MAIN PATH, pure half: one account from final candles to verdicts.
+
+Environment, backtest, paper and live run exactly this; only where votes come from (a learner or the ensemble) and
+where orders go (simulation or venue) differs. No I/O, no clock, no randomness: the same inputs in the same order give
+the same state, bit for bit, which is what recovery and replay rest on.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strategy import risk
+from strategy.candle import Candle, Timeframe
+from strategy.costs import fee, fill_price
+from strategy.decision import Action, Decision, DecisionReason, Rule, decide
+from strategy.errors import BadState
+from strategy.features import FeatureRow, FeatureSource, Row
+from strategy.instrument import Instrument
+from strategy.observation import observe
+from strategy.order import Fill, Order, OrderKind, Side, client_order_id
+from strategy.parameters import CostModel, RiskLimits, StrategyParameters
+from strategy.portfolio import Portfolio
+from strategy.risk import Approved, RiskState, Situation, SymbolRisk, Verdict
+from strategy.stops import stop_price
+
+Votes = NDArray[np.float32]
+
+
+class Voters(Protocol):
+    """Who votes: the ensemble of a bundle."""
+
+    weights: tuple[float, ...]
+
+    def act(self, observations: NDArray[np.float32]) -> Votes:
+        """Return (n_symbols, n_members, 3) votes for (n_symbols, N_OBSERVATION) observations."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """Everything a trader is made of that does not change while it trades."""
+
+    instance: str
+    timeframe: Timeframe
+    instruments: Mapping[str, Instrument]
+    strategy: StrategyParameters
+    limits: RiskLimits
+    costs: CostModel
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Where the training distribution lies: mean and inverse spread of each feature, (N_FEATURES,) float32."""
+
+    mean: Row
+    inverse_std: Row
+
+    @classmethod
+    def of(cls, mean: Sequence[float], std: Sequence[float]) -> "Reference":
+        """Return the reference of a bundle; a feature without spread counts as it is."""
+        spread = np.asarray(std, np.float32)
+        spread = np.where(spread > 0.0, spread, np.float32(1.0))
+        return cls(np.asarray(mean, np.float32), (np.float32(1.0) / spread).astype(np.float32))
+
+    def distance(self, row: Row) -> float:
+        """Return the root mean square of the row's standard scores: about 1 for what training saw."""
+        score = (row - self.mean) * self.inverse_std
+        return float(np.sqrt(np.add.reduce(score * score) / np.float32(len(score))))
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one symbol shows on one candle, before anybody voted.
+
+    row, observation: None while the window is not full.  distance: from the training distribution, 0 without a row.
+    """
+
+    candle: Candle
+    row: FeatureRow | None
+    observation: Row | None
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one symbol on one candle. stop: the protective stop from here on, None when flat."""
+
+    sight: Sight
+    votes: Votes | None
+    verdict: Verdict
+    stop: Order | None
+
+
+class Trader:
+    """One account: features, portfolio, risk state and stops of every symbol."""
+
+    def __init__(
+        self, setup: Setup, features: Mapping[str, FeatureSource], cash: float, reference: Reference | None = None
+    ) -> None:
+        """features: one source per symbol, in the fixed order of symbols.  cash: quote, > 0."""
+        self.setup = setup
+        self.reference = reference
+        self.features = features
+        self.portfolio = Portfolio.open(cash, features)
+        self.risk = RiskState(symbols={symbol: SymbolRisk() for symbol in features})
+        self.stops: dict[str, Order | None] = dict.fromkeys(features)
+        self._ranges: dict[str, float | None] = dict.fromkeys(features)
+        self._open_ms: dict[str, int] = dict.fromkeys(features, 0)
+        self._sequence: dict[str, int] = dict.fromkeys(features, 0)
+        self._rules: dict[tuple[float, ...], Rule] = {}
+
+    # ---- the path of a candle -----------------------------------------------------------------------------------
+    def on_candles(self, candles: Sequence[Candle], voters: Voters) -> list[Outcome]:
+        """Carry final candles of one open time, in the fixed order of symbols, from price to verdicts."""
+        sights = self.observe(candles)
+        seen = [sight.observation for sight in sights if sight.observation is not None]
+        votes = iter(voters.act(np.stack(seen))) if seen else iter(())
+        return self.decide([(s, None if s.observation is None else next(votes)) for s in sights], voters.weights)
+
+    def observe(self, candles: Sequence[Candle]) -> list[Sight]:
+        """Mark the account at the closes, check it as a whole, and return what each symbol shows."""
+        self.portfolio = self.portfolio.mark(candles)
+        now_ms, span_ms = candles[0].close_ms, self.setup.timeframe.span_ms
+        checked = risk.review(self.setup.limits, self.risk, self.portfolio, now_ms, span_ms)
+        self.risk, self.portfolio = checked.state, checked.portfolio
+        return [self._sight(candle) for candle in candles]
+
+    def _sight(self, candle: Candle) -> Sight:
+        symbol = candle.symbol
+        row = self.features[symbol].update(candle)
+        self._open_ms[symbol], self._sequence[symbol] = candle.open_ms, 0
+        if row is None:
+            return Sight(candle, None, None, 0.0)
+        self._ranges[symbol] = row.average_range
+        limits, stop = self.setup.limits, self.stops[symbol]
+        refused = risk.refusal(limits, self.risk, self.portfolio, symbol, candle.close_ms)
+        price = None if stop is None else stop.stop_price
+        observation = observe(row.values, self.portfolio, symbol, price, limits, may_buy=refused is None)
+        distance = 0.0 if self.reference is None else self.reference.distance(row.values)
+        return Sight(candle, row, observation, distance)
+
+    def decide(self, seen: Sequence[tuple[Sight, Votes | None]], weights: tuple[float, ...]) -> list[Outcome]:
+        """Return one outcome per sight, in order; cash that one symbol takes is not there for the next."""
+        outcomes, cash = [], self.portfolio.cash
+        for sight, votes in seen:
+            verdict = self._verdict(sight, votes, weights, cash)
+            if isinstance(verdict, Approved):
+                self.risk = risk.after_order(self.risk, verdict.order)
+                cash -= self._reserved(verdict.order)
+            symbol = sight.candle.symbol
+            self._move_stop(symbol)
+            outcomes.append(Outcome(sight, votes, verdict, self.stops[symbol]))
+        return outcomes
+
+    def _verdict(self, sight: Sight, votes: Votes | None, weights: tuple[float, ...], cash: float) -> Verdict:
+        symbol = sight.candle.symbol
+        volatility = 0.0 if sight.row is None else sight.row.volatility
+        decision = decide(self._rule(weights), symbol, votes, self.portfolio.exposure(symbol), volatility)
+        return self._assess(decision, cash, sight.distance, sight.candle.close_ms)
+
+    def _assess(self, decision: Decision, cash: float, distance: float, now_ms: int) -> Verdict:
+        symbol, stop = decision.symbol, self.stops[decision.symbol]
+        situation = Situation(
+            limits=self.setup.limits,
+            costs=self.setup.costs,
+            state=self.risk,
+            portfolio=self.portfolio,
+            instrument=self.setup.instruments[symbol],
+            cash=cash,
+            stop=None if stop is None else stop.stop_price,
+            distance=distance,
+            now_ms=now_ms,
+            client_id=self._client_id(symbol),
+        )
+        verdict = risk.assess(decision, situation)
+        if isinstance(verdict, Approved):
+            self._sequence[symbol] += 1
+        return verdict
+
+    # ---- what comes back ----------------------------------------------------------------------------------------
+    def on_fill(self, fill: Fill) -> Order | None:
+        """Apply a fill and return the protective stop its symbol needs from here on."""
+        symbol, before, stop = fill.symbol, self.portfolio, self.stops[fill.symbol]
+        self.portfolio = after = before.apply(fill, self.setup.instruments[symbol])
+        if after.wins + after.losses > before.wins + before.losses:
+            self.risk = risk.after_round_trip(
+                self.setup.limits,
+                self.risk,
+                symbol,
+                won=after.wins > before.wins,
+                stopped=stop is not None and stop.client_id == fill.client_id,
+                now_ms=fill.at_ms,
+                span_ms=self.setup.timeframe.span_ms,
+            )
+        self._move_stop(symbol)
+        return self.stops[symbol]
+
+    def on_price(self, symbol: str, price: float, at_ms: int) -> list[Approved]:
+        """Check the account against a price between candles; returns forced sells, usually none.
+
+        Changes nothing unless a limit is broken, so that a price only has to be journalled when this returns orders.
+        """
+        position = self.portfolio.positions[symbol]
+        if position.quantity <= 0.0 or self.risk.reason is risk.VerdictReason.MAX_DRAWDOWN_EXCEEDED:
+            return []
+        equity = self.portfolio.equity + position.quantity * (price - position.mark)
+        if 1.0 - equity / self.portfolio.peak < self.setup.limits.max_drawdown:
+            return []
+        marked = {**self.portfolio.positions, symbol: replace(position, mark=price)}
+        self.portfolio = replace(self.portfolio, positions=marked, equity=equity)
+        checked = risk.review(self.setup.limits, self.risk, self.portfolio, at_ms, self.setup.timeframe.span_ms)
+        self.risk, self.portfolio = checked.state, checked.portfolio
+        return self._sell_all(DecisionReason.NEUTRAL, at_ms)
+
+    # ---- what a person may ask ----------------------------------------------------------------------------------
+    def pause(self) -> None:
+        """Take no new exposure until `resume`; stops and exits go on."""
+        self.risk = replace(self.risk, is_paused=True)
+
+    def resume(self) -> None:
+        """Trade again, also after a halt; the drawdown is counted from here."""
+        checked = risk.resume(self.risk, self.portfolio)
+        self.risk, self.portfolio = checked.state, checked.portfolio
+
+    def flatten(self, now_ms: int) -> list[Approved]:
+        """Sell everything and pause."""
+        self.pause()
+        return self._sell_all(DecisionReason.OPERATOR, now_ms)
+
+    def set_feed(self, *, is_stale: bool | None = None, is_skewed: bool | None = None) -> None:
+        """Take notice of a feed that is silent, or of a clock that is off: no new exposure meanwhile."""
+        stale = self.risk.is_stale if is_stale is None else is_stale
+        self.risk = replace(
+            self.risk, is_stale=stale, is_skewed=self.risk.is_skewed if is_skewed is None else is_skewed
+        )
+
+    def _sell_all(self, reason: DecisionReason, now_ms: int) -> list[Approved]:
+        approved = []
+        for symbol in self.features:
+            exposure = self.portfolio.exposure(symbol)
+            decision = Decision(symbol=symbol, action=Action.SELL, reason=reason, exposure=exposure, target=0.0)
+            if self.portfolio.positions[symbol].quantity <= 0.0:
+                continue
+            verdict = self._assess(decision, 0.0, 0.0, now_ms)
+            if isinstance(verdict, Approved):
+                self.risk = risk.after_order(self.risk, verdict.order)
+                approved.append(verdict)
+        return approved
+
+    # ---- parts --------------------------------------------------------------------------------------------------
+    def _rule(self, weights: tuple[float, ...]) -> Rule:
+        rule = self._rules.get(weights)
+        if rule is None:
+            setup = self.setup
+            rule = self._rules[weights] = Rule(
+                parameters=setup.strategy,
+                costs=setup.costs,
+                max_position=setup.limits.max_position,
+                weights=weights,
+                candles_per_year=setup.timeframe.candles_per_year,
+            )
+        return rule
+
+    def _reserved(self, order: Order) -> float:
+        """Return the cash an approved order will take at the expected price; sells give nothing before they fill."""
+        if order.side is Side.SELL:
+            return 0.0
+        costs = self.setup.costs
+        price = fill_price(costs, self.setup.instruments[order.symbol], Side.BUY, order.reference_price)
+        return order.quantity * price + fee(costs, order.quantity * price)
+
+    def _client_id(self, symbol: str) -> str:
+        return client_order_id(self.setup.instance, symbol, self._open_ms[symbol], self._sequence[symbol])
+
+    def _move_stop(self, symbol: str) -> None:
+        """Keep exactly one protective stop for what is held, and none when flat."""
+        position, current = self.portfolio.positions[symbol], self.stops[symbol]
+        if position.quantity <= 0.0:
+            self.stops[symbol] = None
+            return
+        was = None if current is None else current.stop_price
+        wanted = stop_price(self.setup.limits, position, self._ranges[symbol], was)
+        price = max(self.setup.instruments[symbol].floor_price(wanted), self.setup.instruments[symbol].tick)
+        if current is not None and current.stop_price == price and current.quantity == position.quantity:
+            return
+        self.stops[symbol] = Order(
+            client_id=self._client_id(symbol),
+            symbol=symbol,
+            side=Side.SELL,
+            quantity=position.quantity,
+            reference_price=price,
+            decided_ms=self._open_ms[symbol] + self.setup.timeframe.span_ms,
+            reason=risk.VerdictReason.STOP_LOSS_TRIGGERED.value,
+            reduces=True,
+            kind=OrderKind.STOP,
+            stop_price=price,
+        )
+        self._sequence[symbol] += 1
+
+    # ---- memory -------------------------------------------------------------------------------------------------
+    def state(self) -> dict[str, Any]:
+        """Return all that changes while it trades, as JSON types; feature windows follow from the last candles."""
+        return {
+            "portfolio": self.portfolio.to_json(),
+            "risk": self.risk.to_json(),
+            "stops": {symbol: None if stop is None else asdict(stop) for symbol, stop in self.stops.items()},
+            "ranges": dict(self._ranges),
+            "open_ms": dict(self._open_ms),
+            "sequence": dict(self._sequence),
+        }
+
+    def restore(self, stored: Mapping[str, Any]) -> None:
+        """Continue from a `state`. Raises BadState when it holds other symbols or was stored by something else."""
+        try:
+            if set(stored["open_ms"]) != set(self.features):
+                raise BadState(f"stored state holds {sorted(stored['open_ms'])}, not {sorted(self.features)}")
+            self.stops = {s: None if stop is None else _stored_order(stop) for s, stop in stored["stops"].items()}
+            self._ranges, self._open_ms = dict(stored["ranges"]), dict(stored["open_ms"])
+            self._sequence = dict(stored["sequence"])
+            self.portfolio = Portfolio.from_json(stored["portfolio"])
+            self.risk = RiskState.from_json(stored["risk"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadState(f"stored state cannot be read: {error}") from error
+
+
+def _stored_order(values: Mapping[str, Any]) -> Order:
+    return Order(**{**values, "side": Side(values["side"]), "kind": OrderKind(values["kind"])})
