@@ -3,7 +3,7 @@
 Adapters (feeds, brokers, the journal, sinks) implement these; `engine.py` knows nothing else of the world.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -122,8 +122,12 @@ class Broker(Protocol):
         """Send an order that is already journalled; returns what is known at once. Raises UnknownOutcome."""
         ...
 
-    def on_market(self, event: CandleGroup | MarketTrade) -> Sequence[OrderReport]:
-        """Return what this market event does to our resting orders, in a fixed order."""
+    def on_market(self, event: CandleGroup | MarketTrade) -> Iterator[OrderReport]:
+        """Yield what this market event does to our resting orders, in a fixed order.
+
+        The caller applies each report, stops included, before it asks for the next: a position that is bought at a
+        candle's open is protected during that same candle.
+        """
         ...
 
     def protect(self, symbol: str, stop: Order | None) -> None:
@@ -173,6 +177,6 @@ class Journal(Protocol):
 class Sink(Protocol):
     """Someone who watches: terminal, log, metrics, MQTT. May fail or lag without delaying a decision."""
 
-    def publish(self, event: object) -> None:
-        """Take an event of `daemon.events`; must return at once and must not raise."""
+    def publish(self, event: Any) -> None:  # noqa: ANN401 - `daemon.events.Event`, which itself needs this module
+        """Take a `daemon.events.Event`; must return at once and must not raise."""
         ...

@@ -1,0 +1,134 @@
+"""What the engine tells those who watch. Sinks receive these in order; none of them can delay or change a decision."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from daemon.ports import FeedStatus, Gap, LateCandle
+from strategy.candle import Candle
+from strategy.order import Fill, OrderReport, OrderState
+from strategy.portfolio import Portfolio
+from strategy.risk import RiskState
+from strategy.trader import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The daemon is ready: state is recovered; candles follow.
+
+    history: candles already in the journal.  decisions: taken so far.  resumed: False for a new account.
+    cash: quote the account started with.  warm_up: candles still missing before the first decision (0 when warm).
+    """
+
+    instance: str
+    mode: str
+    source: str
+    symbols: Sequence[str]
+    timeframe: str
+    quote: str
+    model_id: str
+    members: int
+    cash: float
+    resumed: bool
+    decisions: int
+    portfolio: Portfolio
+    risk: RiskState
+    warm_up: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandleTaken:
+    """A final candle went into the window. at_ms: our clock when it arrived."""
+
+    candle: Candle
+    is_backfill: bool
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """One symbol was decided on, and the decision is on disk.
+
+    outcome: candle, votes (n_members, 3) or None while warming up, verdict, stop.  latency_s: from candle to durable
+    decision, of the whole group of symbols.  seq: of the decision in the journal.
+    """
+
+    outcome: Outcome
+    model_id: str
+    latency_s: float
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderMoved:
+    """An order changed its state."""
+
+    report: OrderReport
+    state: OrderState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """A fill was applied to the account."""
+
+    fill: Fill
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountMarked:
+    """The account after a group of candles: valued at their closes. hold_equity: what buying every symbol equally with
+    all cash at the first decision, and holding, would be worth now, costs included; None before the first decision."""
+
+    portfolio: Portfolio
+    risk: RiskState
+    hold_equity: float | None
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalWritten:
+    """A transaction is on disk after this many seconds."""
+
+    seconds: float
+    records: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandTaken:
+    """An operator asked for something and it was done. verb: pause, resume or flatten."""
+
+    verb: str
+    source: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """The last event: why it ended, and what the account is worth. decisions, orders, fills: of this run."""
+
+    reason: str
+    portfolio: Portfolio
+    risk: RiskState
+    cash: float
+    decisions: int
+    orders: int
+    fills: int
+    hold_equity: float | None
+    quote: str
+    at_ms: int
+
+
+Event = (
+    Started
+    | CandleTaken
+    | Decided
+    | OrderMoved
+    | Filled
+    | AccountMarked
+    | JournalWritten
+    | CommandTaken
+    | FeedStatus
+    | Gap
+    | LateCandle
+    | Stopped
+)
