@@ -144,7 +144,9 @@ def _is_list(value: object) -> TypeGuard[Sequence[object]]:
 
 def _by_name(items: Sequence[object]) -> dict[str, object] | None:
     """Return a list of objects with distinct names as name -> object, or None when it is none."""
-    named = {item["name"]: item for item in items if isinstance(item, Mapping) and isinstance(item.get("name"), str)}
+    named: dict[str, object] = {
+        item["name"]: item for item in items if isinstance(item, Mapping) and isinstance(item.get("name"), str)
+    }
     return named if len(named) == len(items) else None
 
 

@@ -401,6 +401,10 @@ class ComputedFeatures:
         """Continue with the candle at index `start` of the history."""
         self._next = start
 
+    def push(self, candle: Candle) -> None:
+        """Pass over the next candle."""
+        self.update(candle)
+
     def update(self, candle: Candle) -> FeatureRow | None:
         """Return the row of the next candle. Raises InvalidCandle when it is not the next one of the history."""
         i = self._next
@@ -418,6 +422,10 @@ class FeatureSource(Protocol):
 
     def update(self, candle: Candle) -> FeatureRow | None:
         """Take the next final candle of one symbol and return its row, None while there is none."""
+        ...
+
+    def push(self, candle: Candle) -> None:
+        """Take the next final candle without a row."""
         ...
 
 

@@ -313,7 +313,7 @@ def _record(cls: Callable[..., T], reads: Mapping[str, Read]) -> Callable[[str, 
     return record
 
 
-def _wrong(where: str, value: Any, wanted: str) -> NoReturn:
+def _wrong(where: str, value: object, wanted: str) -> NoReturn:
     _refuse(f"{where} {value!r} is not {wanted}")
 
 

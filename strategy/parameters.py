@@ -74,7 +74,7 @@ class StrategyParameters(_Checked):
     edge_multiple: float = 1.0
     edge_horizon: int = 24
     disagreement_limit: float = 0.6
-    volatility_target: float = 0.4
+    volatility_target: float = 0.3
     max_missing: int = 48
 
     def __post_init__(self) -> None:
@@ -100,8 +100,8 @@ class RiskLimits(_Checked):
     loss_streak, loss_streak_cooldown: after this many losing round trips in a row a symbol takes no new exposure
     for so many candles.
     halt_cooldown: candles after which a halted account resumes by itself, with a new peak; 0 waits for a person.
-    out_of_distribution: distance of the observation from the training distribution (1 is typical) beyond which no
-    new exposure is taken.  stale_feed_s: silence of a live feed after which no new exposure is taken.
+    out_of_distribution: distance of the features from what training saw (1 is the edge of it) beyond which no new
+    exposure is taken.  stale_feed_s: silence of a live feed after which no new exposure is taken.
     clock_skew_s: difference between our clock and the venue's beyond which no new exposure is taken.
     """
 
@@ -116,7 +116,7 @@ class RiskLimits(_Checked):
     loss_streak: int = 5
     loss_streak_cooldown: int = 24
     halt_cooldown: int = 168
-    out_of_distribution: float = 4.0
+    out_of_distribution: float = 1.5
     stale_feed_s: float = 120.0
     clock_skew_s: float = 5.0
 

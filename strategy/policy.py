@@ -7,7 +7,6 @@ its summation order depends on how many there are.
 """
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,7 +21,7 @@ Float32Array = NDArray[np.float32]
 _WEIGHT_SUM_TOLERANCE = 1e-9
 _TABLE = 2
 _CACHE_LINE = 64
-_PROBE = np.float32(1e20)
+_INPUT_LIMIT = 1e18
 
 
 class Activation(StrEnum):
@@ -243,7 +242,8 @@ class Ensemble:
         self._stacks = [(members, _Stack([self.actors[i] for i in members])) for members in groups.values()]
         self._only = self._stacks[0][1] if len(self._stacks) == 1 else None
         self._shape = (self.actors[0].observation_size,)
-        self._probe = np.full(self._shape, _PROBE, dtype=np.float32)
+        self._limit = np.full(self._shape, _INPUT_LIMIT, dtype=np.float32)
+        self._all_within = np.ones(self._shape, dtype=np.bool_).tobytes()
 
     @property
     def observation_size(self) -> int:
@@ -261,7 +261,7 @@ class Ensemble:
             return self.act_one(observations[0])[None]
         if observations.shape[1:] != self._shape or observations.dtype != np.float32:
             raise StrategyError(self._misfit(observations))
-        if not np.isfinite(observations.dot(self._probe)).all():
+        if not np.less(np.abs(observations), self._limit).all():
             raise StrategyError(_out_of_range(observations))
         observations = np.ascontiguousarray(observations)
         if self._only is not None:
@@ -278,8 +278,8 @@ class Ensemble:
         """
         if observation.shape != self._shape or observation.dtype != np.float32:
             raise StrategyError(self._misfit(observation))
-        # One product instead of a pass with isfinite: it leaves float32 when an input is not finite or far too large.
-        if not math.isfinite(observation.dot(self._probe)):
+        # Comparing bytes takes a third of the time of `.all()`; NaN is not below the limit either.
+        if np.less(np.abs(observation), self._limit).tobytes() != self._all_within:
             raise StrategyError(_out_of_range(observation[None]))
         observation = np.ascontiguousarray(observation)
         if self._only is not None:
@@ -307,7 +307,7 @@ class Ensemble:
             raise BadWeights(f"ensemble weights sum to {self.weights.sum()}, not 1")
         first = self.actors[0]
         for actor in self.actors:
-            if _largest_answer(actor) > np.finfo(np.float32).max:
+            if _largest_answer(actor) > float(np.finfo(np.float32).max):
                 raise BadWeights(f"{actor.name}: its weights are so large that an answer could leave float32")
             if actor.observation_size != first.observation_size:
                 raise BadWeights(
@@ -318,16 +318,14 @@ class Ensemble:
 
 
 def _out_of_range(observations: Float32Array) -> str:
-    # A sum can leave float32 where no single input does: then the largest is the one to name.
-    sizes = np.where(np.isnan(observations), np.inf, np.abs(observations))
-    symbol, position = np.unravel_index(int(np.argmax(sizes)), observations.shape)
+    symbol, position = np.argwhere(~(np.abs(observations) < _INPUT_LIMIT))[0]
     value = observations[symbol, position]
-    return f"observation {symbol}: input {position} is {value}, not a finite number of plausible size"
+    return f"observation {symbol}: input {position} is {value}, not a finite number below {_INPUT_LIMIT:g} in size"
 
 
 def _largest_answer(actor: Actor) -> float:
-    """Return a bound of what any product or sum inside the network can reach, for inputs the probe lets pass."""
-    reach = largest = float(np.finfo(np.float32).max) / float(_PROBE)
+    """Return a bound of what any product or sum inside the network can reach, for inputs below the limit."""
+    reach = largest = _INPUT_LIMIT
     for weight, bias in zip(actor.weights, actor.biases, strict=True):
         norm = float(np.abs(weight.astype(np.float64)).sum(axis=1).max())
         reach = reach * norm + float(np.abs(bias).max())

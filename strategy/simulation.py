@@ -47,10 +47,14 @@ class SimulatedExchange:
         """Yield what a new final candle does; the caller applies each report (stops too) before the next."""
         for order in self._orders.pop(candle.symbol, ()):
             yield from self._execute(order, candle.open, candle.volume, candle.open_ms)
-        self._volumes[candle.symbol] = candle.volume
+        self.see(candle)
         stop = self._stops.get(candle.symbol)
         if stop is not None and stop.stop_price is not None and candle.low <= stop.stop_price:
             yield self._stopped(stop, min(candle.open, stop.stop_price), candle.open_ms)
+
+    def see(self, candle: Candle) -> None:
+        """Note the volume of a candle that fills nothing here."""
+        self._volumes[candle.symbol] = candle.volume
 
     def on_trade(self, symbol: str, price: float, at_ms: int) -> Iterator[OrderReport]:
         """Yield what a trade at the venue does; the volume of the last candle bounds the quantity."""

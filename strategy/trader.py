@@ -5,6 +5,7 @@ where orders go (simulation or venue) differs. No I/O, no clock, no randomness: 
 the same state, bit for bit, which is what recovery and replay rest on.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
@@ -32,7 +33,8 @@ Votes = NDArray[np.float32]
 class Voters(Protocol):
     """Who votes: the ensemble of a bundle."""
 
-    weights: tuple[float, ...]
+    weights: NDArray[np.float64]
+    """(n_members,), positive, of sum 1."""
 
     def act(self, observations: NDArray[np.float32]) -> Votes:
         """Return (n_symbols, n_members, 3) votes for (n_symbols, N_OBSERVATION) observations."""
@@ -50,25 +52,57 @@ class Setup:
     limits: RiskLimits
     costs: CostModel
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the setup as JSON types, instruments in their order."""
+        steps = ("symbol", "tick", "lot", "min_notional")
+        return {
+            "instance": self.instance,
+            "timeframe": self.timeframe.name,
+            "instruments": [{name: getattr(i, name) for name in steps} for i in self.instruments.values()],
+            "strategy": self.strategy.to_json(),
+            "limits": self.limits.to_json(),
+            "costs": self.costs.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Setup":
+        """Return the setup stored as `values`. Raises BadState when it was stored by something else."""
+        try:
+            instruments = [Instrument(**stored) for stored in values["instruments"]]
+            return cls(
+                instance=values["instance"],
+                timeframe=Timeframe.parse(values["timeframe"]),
+                instruments={instrument.symbol: instrument for instrument in instruments},
+                strategy=StrategyParameters.from_json(values["strategy"]),
+                limits=RiskLimits.from_json(values["limits"]),
+                costs=CostModel.from_json(values["costs"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise BadState(f"stored setup cannot be read: {error}") from error
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where the training distribution lies: mean and inverse spread of each feature, (N_FEATURES,) float32."""
+    """Where the training distribution lies: mean and inverse spread of each feature, (N_FEATURES,) float32.
+
+    limit: root mean square of the standard scores that 99.9 % of the training rows stay below.
+    """
 
     mean: Row
     inverse_std: Row
+    limit: float
 
     @classmethod
-    def of(cls, mean: Sequence[float], std: Sequence[float]) -> "Reference":
+    def of(cls, mean: Sequence[float], std: Sequence[float], limit: float) -> "Reference":
         """Return the reference of a bundle; a feature without spread counts as it is."""
         spread = np.asarray(std, np.float32)
         spread = np.where(spread > 0.0, spread, np.float32(1.0))
-        return cls(np.asarray(mean, np.float32), (np.float32(1.0) / spread).astype(np.float32))
+        return cls(np.asarray(mean, np.float32), (np.float32(1.0) / spread).astype(np.float32), limit)
 
     def distance(self, row: Row) -> float:
-        """Return the root mean square of the row's standard scores: about 1 for what training saw."""
+        """Return how far the row lies from what training saw: 1 at the edge of it, less inside."""
         score = (row - self.mean) * self.inverse_std
-        return float(np.sqrt(np.add.reduce(score * score) / np.float32(len(score))))
+        return math.sqrt(float(np.add.reduce(score * score)) / len(score)) / self.limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +152,26 @@ class Trader:
         sights = self.observe(candles)
         seen = [sight.observation for sight in sights if sight.observation is not None]
         votes = iter(voters.act(np.stack(seen))) if seen else iter(())
-        return self.decide([(s, None if s.observation is None else next(votes)) for s in sights], voters.weights)
+        weights = tuple(voters.weights.tolist())
+        return self.decide([(s, None if s.observation is None else next(votes)) for s in sights], weights)
 
     def observe(self, candles: Sequence[Candle]) -> list[Sight]:
         """Mark the account at the closes, check it as a whole, and return what each symbol shows."""
+        self._mark(candles)
+        return [self._sight(candle) for candle in candles]
+
+    def warm(self, candles: Sequence[Candle]) -> None:
+        """Take candles that lie in the past: they fill the window and move the account, nothing is decided."""
+        self._mark(candles)
+        for candle in candles:
+            self.features[candle.symbol].push(candle)
+            self._open_ms[candle.symbol], self._sequence[candle.symbol] = candle.open_ms, 0
+
+    def _mark(self, candles: Sequence[Candle]) -> None:
         self.portfolio = self.portfolio.mark(candles)
         now_ms, span_ms = candles[0].close_ms, self.setup.timeframe.span_ms
         checked = risk.review(self.setup.limits, self.risk, self.portfolio, now_ms, span_ms)
         self.risk, self.portfolio = checked.state, checked.portfolio
-        return [self._sight(candle) for candle in candles]
 
     def _sight(self, candle: Candle) -> Sight:
         symbol = candle.symbol

@@ -26,7 +26,7 @@ class History:
     """Recorded candles of one symbol with their feature rows, computed once."""
 
     def __init__(self, table: CandleTable, max_missing: int) -> None:
-        """Raises TrainingError when no candle has a full window."""
+        """Compute the rows. Raises TrainingError when no candle but the last has a full window."""
         self.symbol = table.symbol
         self.table = table
         self.candles: list[Candle] = list(table.candles())

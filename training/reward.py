@@ -13,7 +13,7 @@ class RewardWeights:
     always buying and never buying are paid alike: only timing earns. drawdown: weight of the drawdown penalty.
     """
 
-    scale: float = 100.0
+    scale: float = 200.0
     excess_return: float = 1.0
     benchmark_exposure: float = 0.5
     drawdown: float = 0.02

@@ -1,0 +1,292 @@
+"""THE MAIN PATH, outer half: where a candle meets the world. Every `await` is an edge of the process.
+
+Order of steps for a group of final candles: fill what was waiting, decide, write everything down in one durable
+transaction, and only then let orders leave. Knows ports and strategy, nothing of exchanges, files or screens.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from daemon import records
+from daemon.errors import SacdError
+from daemon.events import (
+    AccountMarked,
+    CandleTaken,
+    CommandTaken,
+    Decided,
+    Event,
+    Filled,
+    JournalWritten,
+    OrderMoved,
+    Stopped,
+)
+from daemon.fold import Memory
+from daemon.ports import (
+    Broker,
+    CandleGroup,
+    Clock,
+    FeedEvent,
+    FeedHealth,
+    FeedStatus,
+    Gap,
+    Journal,
+    LateCandle,
+    MarketTrade,
+    Record,
+    Sink,
+)
+from strategy.order import Order, OrderReport, OrderStatus
+from strategy.risk import Approved
+from strategy.trader import Trader, Voters
+
+_BATCH = 400
+"""Backfilled candle groups that share a transaction: nothing depends on them until a decision follows."""
+COMMANDS = ("pause", "resume", "flatten")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """The ensemble that serves. id: of its bundle."""
+
+    id: str
+    voters: Voters
+
+
+@dataclass(slots=True)
+class _Counters:
+    decisions: int = 0
+    orders: int = 0
+    fills: int = 0
+
+
+class Engine:
+    """Carries events of the feed, and commands of a person, through trader, journal and broker, one at a time."""
+
+    def __init__(
+        self,
+        *,
+        trader: Trader,
+        memory: Memory,
+        model: Model,
+        broker: Broker,
+        journal: Journal,
+        clock: Clock,
+        sinks: Sequence[Sink],
+        cash: float,
+        is_live: bool,
+        checkpoint_every: int,
+    ) -> None:
+        """cash: what the account was opened with, in quote.  checkpoint_every: decisions."""
+        self.trader = trader
+        self.memory = memory
+        self.model = model
+        self._broker = broker
+        self._journal = journal
+        self._clock = clock
+        self._sinks = sinks
+        self._cash = cash
+        self._is_live = is_live
+        self._checkpoint_every = checkpoint_every
+        self._checkpoint_at = memory.decisions + checkpoint_every
+        self._waiting: list[Record] = []
+        self._lock = asyncio.Lock()
+        self._count = _Counters()
+
+    async def run(self, events: AsyncIterator[FeedEvent]) -> None:
+        """Take events until the feed ends."""
+        async for event in events:
+            async with self._lock:
+                await self._take(event)
+
+    async def _take(self, event: FeedEvent) -> None:
+        match event:
+            case CandleGroup(is_backfill=True):
+                await self._warm(event)
+            case CandleGroup():
+                await self._on_candles(event)
+            case MarketTrade():
+                await self._on_trade(event)
+            case FeedStatus():
+                await self._on_feed(event)
+            case Gap():
+                self._waiting.append(records.of_gap(event))
+                self._publish(event)
+            case LateCandle():
+                self._waiting.append(records.of_late(event))
+                self._publish(event)
+
+    # ---- candles ------------------------------------------------------------------------------------------------
+    async def _on_candles(self, group: CandleGroup) -> None:
+        started_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
+        self._take_in(group)
+        outcomes = self.trader.on_candles(group.candles, self.model.voters)
+        self.memory.start_hold(self.trader, outcomes, self._cash)
+        written = []
+        for outcome in outcomes:
+            self.memory.take_outcome(outcome)
+            written.append(records.of_decision(outcome, self.model.id, self.trader.portfolio, self.trader.risk))
+        last_seq = await self._write(written)  # on disk before anything leaves the process
+        latency_s = self._clock.monotonic_s() - started_s
+        await self._submit([o.verdict.order for o in outcomes if isinstance(o.verdict, Approved)])
+        for outcome in outcomes:
+            self._broker.protect(outcome.sight.candle.symbol, outcome.stop)
+        self._count.decisions += len(outcomes)
+        for candle in group.candles:
+            self._publish(CandleTaken(candle=candle, is_backfill=False, at_ms=now_ms))
+        first_seq = last_seq - len(outcomes) + 1
+        for i, outcome in enumerate(outcomes):
+            self._publish(Decided(outcome=outcome, model_id=self.model.id, latency_s=latency_s, seq=first_seq + i))
+        self._publish_account()
+        if self.memory.decisions >= self._checkpoint_at:
+            self._checkpoint_at = self.memory.decisions + self._checkpoint_every
+            self._waiting.append(self._checkpoint())
+
+    async def _warm(self, group: CandleGroup) -> None:
+        now_ms = self._clock.now_ms()
+        self._take_in(group)
+        self.trader.warm(group.candles)
+        for candle in group.candles:
+            self._publish(CandleTaken(candle=candle, is_backfill=True, at_ms=now_ms))
+        if len(self._waiting) >= _BATCH:
+            await self._write([])
+
+    def _take_in(self, group: CandleGroup) -> None:
+        """Note the candles and let them meet what waits at the venue."""
+        self._waiting.append(records.of_group(group))
+        self.memory.take_candles(group)
+        self._apply(self._broker.on_market(group))
+
+    # ---- between candles ----------------------------------------------------------------------------------------
+    async def _on_trade(self, trade: MarketTrade) -> None:
+        self._apply(self._broker.on_market(trade))
+        approved = self.trader.on_price(trade.symbol, trade.price, trade.at_ms)
+        if approved:
+            payload = {"symbol": trade.symbol, "price": trade.price, "at_ms": trade.at_ms}
+            await self._command_orders("risk", payload, approved)
+        elif self._waiting:
+            await self._write([])
+
+    async def _on_feed(self, status: FeedStatus) -> None:
+        is_stale = status.health is not FeedHealth.LIVE
+        self.trader.set_feed(is_stale=is_stale)
+        payload = {"health": status.health.value, "detail": status.detail, "is_stale": is_stale, "is_skewed": None}
+        self._waiting.append(Record(kind="feed", payload=payload))
+        await self._write([])
+        self._publish(status)
+
+    # ---- what a person asks -------------------------------------------------------------------------------------
+    async def command(self, verb: str, source: str) -> str:
+        """Do what an operator asks, journalled first; returns the effect in words. Raises SacdError."""
+        async with self._lock:
+            now_ms = self._clock.now_ms()
+            approved: list[Approved] = []
+            match verb:
+                case "pause":
+                    self.trader.pause()
+                    effect = "paused: no new exposure; stops and exits go on"
+                case "resume":
+                    self.trader.resume()
+                    effect = "trading; the drawdown is counted from here"
+                case "flatten":
+                    approved = self.trader.flatten(now_ms)
+                    effect = f"paused, {len(approved)} positions are being sold"
+                case _:
+                    raise SacdError(f"unknown command {verb!r}; known: {', '.join(COMMANDS)}")
+            await self._command_orders("command", {"verb": verb, "source": source, "at_ms": now_ms}, approved)
+            self._publish(CommandTaken(verb=verb, source=source, effect=effect))
+            self._publish_account()
+            return effect
+
+    async def _command_orders(self, kind: str, payload: Mapping[str, Any], approved: Sequence[Approved]) -> None:
+        orders = [verdict.order for verdict in approved]
+        for order in orders:
+            self.memory.orders[order.client_id] = OrderStatus(order=order)
+        stored = {**payload, "orders": [records.of_order(order) for order in orders]}
+        await self._write([Record(kind=kind, payload=stored)])
+        await self._submit(orders)
+
+    # ---- orders -------------------------------------------------------------------------------------------------
+    async def _submit(self, orders: Iterable[Order]) -> None:
+        for order in orders:
+            self._count.orders += 1
+            self._apply(await self._broker.submit(order))
+
+    async def resubmit(self, orders: Iterable[Order]) -> None:
+        """Hand orders that a recovery found open to the paper venue again, and protect what is held."""
+        for order in orders:
+            self._apply(await self._broker.submit(order))
+        for symbol, stop in self.trader.stops.items():
+            self._broker.protect(symbol, stop)
+
+    def expire(self, reports: Iterable[OrderReport]) -> None:
+        """Note orders that a recovery found too old to be sent."""
+        self._apply(reports)
+
+    def _apply(self, reports: Iterable[OrderReport]) -> None:
+        """Fold what the venue says into orders, account and stops, report by report."""
+        for report in reports:
+            stop = self.trader.stops[report.symbol]
+            status = self.memory.move_order(
+                report.client_id,
+                report.event,
+                0.0 if report.fill is None else report.fill.quantity,
+                None if stop is None else OrderStatus(order=stop),
+            )
+            self._waiting.append(records.of_report(report, status.state))
+            self._publish(OrderMoved(report=report, state=status.state))
+            if report.fill is not None:
+                self._count.fills += 1
+                self._waiting.append(records.of_fill(report.fill))
+                self._broker.protect(report.symbol, self.trader.on_fill(report.fill))
+                self._publish(Filled(fill=report.fill))
+
+    # ---- memory -------------------------------------------------------------------------------------------------
+    async def _write(self, more: Sequence[Record]) -> int:
+        written, self._waiting = [*self._waiting, *more], []
+        started_s = self._clock.monotonic_s()
+        last_seq = await self._journal.append(written)
+        self._publish(JournalWritten(seconds=self._clock.monotonic_s() - started_s, records=len(written)))
+        return last_seq
+
+    async def start(self, run: Record) -> None:
+        """Write the record that a run begins."""
+        await self._write([run])
+
+    async def stop(self, reason: str) -> Stopped:
+        """Write the last state and return the summary."""
+        async with self._lock:
+            await self._write([self._checkpoint(), Record(kind="stop", payload={"reason": reason})])
+            stopped = Stopped(
+                reason=reason,
+                portfolio=self.trader.portfolio,
+                risk=self.trader.risk,
+                cash=self._cash,
+                decisions=self._count.decisions,
+                orders=self._count.orders,
+                fills=self._count.fills,
+                hold_equity=self.memory.hold_equity(self.trader),
+                quote=next(iter(self.trader.setup.instruments.values())).quote,
+                at_ms=self._clock.now_ms(),
+            )
+            self._publish(stopped)
+            return stopped
+
+    def _checkpoint(self) -> Record:
+        return Record(kind="checkpoint", payload={"trader": self.trader.state(), "memory": self.memory.to_json()})
+
+    # ---- those who watch ----------------------------------------------------------------------------------------
+    def _publish_account(self) -> None:
+        self._publish(
+            AccountMarked(
+                portfolio=self.trader.portfolio,
+                risk=self.trader.risk,
+                hold_equity=self.memory.hold_equity(self.trader),
+                at_ms=self._clock.now_ms(),
+            )
+        )
+
+    def _publish(self, event: Event) -> None:
+        for sink in self._sinks:
+            sink.publish(event)

@@ -1,0 +1,48 @@
+"""The training side's command line: `python -m training VERB`, which `sacd VERB` hands over to.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the check says no.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+# Before NumPy is imported: with several threads OpenBLAS adds in another order, and bytes would differ.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from strategy.errors import StrategyError
+from training import commands
+from training.errors import TrainingError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code; a user's mistake is one line, never a traceback."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except (TrainingError, StrategyError) as error:
+        print(f"sacd {parsed.verb}: {error}", file=sys.stderr)  # noqa: T201
+        return getattr(error, "exit_code", 1)
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; nothing more can be written, also not at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print(f"sacd {parsed.verb}: interrupted; nothing was written", file=sys.stderr)  # noqa: T201
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sacd", description="Data, training and evaluation of sacd")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    commands.add_data(verbs.add_parser("data", help="import, verify and list candle files"))
+    commands.add_train(verbs.add_parser("train", help="train an ensemble and write it as a bundle"))
+    commands.add_backtest(verbs.add_parser("backtest", help="trade recorded candles with an ensemble"))
+    commands.add_parity(verbs.add_parser("parity"))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""`strategy/trader.py` over recorded candles with simulated fills: what an ensemble would have done."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from strategy.benchmark import BuyAndHold
+from strategy.candle import Candle
+from strategy.candle_table import CandleTable
+from strategy.decision import Action
+from strategy.features import ComputedFeatures, compute
+from strategy.order import Fill
+from strategy.session import Session
+from strategy.trader import Outcome, Reference, Setup, Trader, Voters
+from training.errors import TrainingError
+from training.metrics import daily_returns, max_drawdown, sharpe_ratio
+
+INITIAL_CASH = 100_000.0
+_REPORT_EVERY = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What an account did over a span. Ratios are None where they are not defined.
+
+    trades: fills.  round_trips: positions opened and closed again, of which `wins` earned more than they cost.
+    fees, slippage: quote.  exposure: mean share of equity that was invested.  turnover: traded notional over initial
+    cash.  actions: what the ensemble voted, per candle and symbol.
+    """
+
+    trades: int
+    round_trips: int
+    wins: int
+    fees: float
+    slippage: float
+    turnover: float
+    exposure: float
+    equity_final: float
+    total_return: float
+    sharpe: float | None
+    max_drawdown: float
+    actions: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A backtest: the span from the first decision on, the ensemble's figures, and those of buying and holding."""
+
+    start_ms: int
+    end_ms: int
+    candles: int
+    symbols: tuple[str, ...]
+    model: str
+    figures: Figures
+    buy_and_hold: Figures
+    reasons: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the documented object of `sacd backtest --json`: the figures stand at the top."""
+        whole = asdict(self)
+        return {**whole, **whole.pop("figures")}
+
+
+@dataclass(slots=True)
+class Record:
+    """What a run leaves behind, candle by candle."""
+
+    outcomes: list[list[Outcome]] = field(default_factory=list)
+    fills: list[Fill] = field(default_factory=list)
+    close_ms: list[int] = field(default_factory=list)
+    equity: list[float] = field(default_factory=list)
+    hold: list[float] = field(default_factory=list)
+    bought: BuyAndHold | None = None
+    exposure: list[float] = field(default_factory=list)
+
+
+def groups(tables: Sequence[CandleTable]) -> Iterator[tuple[Candle, ...]]:
+    """Yield the candles of one open time together, in the order of `tables`."""
+    if len(tables) == 1:
+        for candle in tables[0].candles():
+            yield (candle,)
+        return
+    rank = {table.symbol: i for i, table in enumerate(tables)}
+    merged = sorted((c for table in tables for c in table.candles()), key=lambda c: (c.open_ms, rank[c.symbol]))
+    group: list[Candle] = []
+    for candle in merged:
+        if group and group[0].open_ms != candle.open_ms:
+            yield tuple(group)
+            group = []
+        group.append(candle)
+    if group:
+        yield tuple(group)
+
+
+def run(
+    tables: Sequence[CandleTable],
+    setup: Setup,
+    voters: Voters,
+    *,
+    reference: Reference | None = None,
+    start_ms: int | None = None,
+    cash: float = INITIAL_CASH,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Record, Trader]:
+    """Trade `tables` from `start_ms` (or the first candle) on; earlier candles only fill the feature window.
+
+    progress: told how many candle times are done.  Raises InvalidCandle.
+    """
+    trader = Trader(setup, computed_features(tables, setup, start_ms), cash, reference)
+    session, record, hold = Session(trader), Record(), None
+    kept = [table.slice(start_ms, None) for table in tables]
+    for done, candles in enumerate(groups(kept)):
+        reports, outcomes = session.on_candles(candles, voters)
+        record.fills.extend(report.fill for report in reports if report.fill is not None)
+        if hold is None and any(outcome.votes is not None for outcome in outcomes):
+            marks = {s: p.mark for s, p in trader.portfolio.positions.items() if p.mark > 0.0}
+            hold = record.bought = BuyAndHold.open(cash, marks, setup.instruments, setup.costs)
+        if hold is not None:
+            _note(record, trader, outcomes, hold)
+        if progress is not None and done % _REPORT_EVERY == 0:
+            progress(done)
+    if hold is None:
+        raise TrainingError("no candle of the span has a full feature window: nothing was decided; give more candles")
+    return record, trader
+
+
+def computed_features(
+    tables: Sequence[CandleTable], setup: Setup, start_ms: int | None = None
+) -> dict[str, ComputedFeatures]:
+    """Return the rows of every table, to be handed out from the first candle at or after `start_ms` on."""
+    features = {}
+    for table in tables:
+        rows = compute(table.open_ms, table.values, table.timeframe.span_ms, setup.strategy.max_missing)
+        start = 0 if start_ms is None else int(np.searchsorted(table.open_ms, start_ms))
+        features[table.symbol] = ComputedFeatures(rows, start)
+    return features
+
+
+def _note(record: Record, trader: Trader, outcomes: list[Outcome], hold: BuyAndHold) -> None:
+    positions = trader.portfolio.positions
+    record.outcomes.append(outcomes)
+    record.close_ms.append(outcomes[0].sight.candle.close_ms)
+    record.equity.append(trader.portfolio.equity)
+    record.hold.append(hold.equity({symbol: position.mark for symbol, position in positions.items()}))
+    record.exposure.append(1.0 - trader.portfolio.cash / trader.portfolio.equity)
+
+
+def report(record: Record, trader: Trader, cash: float, model: str) -> Report:
+    """Return what a run was worth, beside buying and holding over the same candles at the same costs."""
+    reasons: dict[str, int] = {}
+    for outcomes in record.outcomes:
+        for outcome in outcomes:
+            reasons[outcome.verdict.reason.value] = reasons.get(outcome.verdict.reason.value, 0) + 1
+    return Report(
+        start_ms=record.outcomes[0][0].sight.candle.open_ms,
+        end_ms=record.close_ms[-1],
+        candles=sum(map(len, record.outcomes)),
+        symbols=tuple(trader.features),
+        model=model,
+        figures=_figures(record, trader, cash),
+        buy_and_hold=_hold_figures(record, trader, cash),
+        reasons=dict(sorted(reasons.items(), key=lambda item: -item[1])),
+    )
+
+
+def _figures(record: Record, trader: Trader, cash: float) -> Figures:
+    actions = dict.fromkeys((action.value for action in Action), 0)
+    for outcome in (o for outcomes in record.outcomes for o in outcomes if o.votes is not None):
+        actions[outcome.verdict.decision.action.value] += 1
+    portfolio = trader.portfolio
+    return Figures(
+        trades=len(record.fills),
+        round_trips=portfolio.wins + portfolio.losses,
+        wins=portfolio.wins,
+        fees=portfolio.fees,
+        slippage=portfolio.slippage,
+        turnover=sum(map(attrgetter("notional"), record.fills)) / cash,
+        exposure=float(np.mean(record.exposure)),
+        actions=actions,
+        **_worth(record.close_ms, record.equity, cash),
+    )
+
+
+def _hold_figures(record: Record, trader: Trader, cash: float) -> Figures:
+    symbols, bought = len(trader.features), record.bought
+    return Figures(
+        trades=symbols,
+        round_trips=0,
+        wins=0,
+        fees=0.0 if bought is None else bought.fees,
+        slippage=0.0 if bought is None else bought.slippage,
+        turnover=1.0,
+        exposure=1.0,
+        actions={"buy": symbols, "sell": 0, "hold": sum(map(len, record.outcomes)) - symbols},
+        **_worth(record.close_ms, record.hold, cash),
+    )
+
+
+def _worth(close_ms: list[int], equity: list[float], cash: float) -> dict[str, Any]:
+    curve = np.array([cash, *equity])
+    times = np.array([close_ms[0], *close_ms], np.int64)
+    return {
+        "equity_final": equity[-1],
+        "total_return": equity[-1] / cash - 1.0,
+        "sharpe": sharpe_ratio(daily_returns(times, curve)),
+        "max_drawdown": max_drawdown(curve),
+    }

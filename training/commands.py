@@ -1,0 +1,310 @@
+"""The verbs of the training side: arguments in, files and tables out. What they do lies in the modules they call."""
+
+import argparse
+import datetime as dt
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from strategy.candle_table import CandleTable
+from strategy.manifest import DataRecord
+from strategy.parameters import CostModel, RiskLimits, StrategyParameters
+from strategy.trader import Setup
+from training import backtest, data, parity
+from training.bundles import read_serving_bundle, reference_of
+from training.candles import CandleFile, read_candle_file
+from training.console import print_json, progress
+from training.errors import TrainingError
+from training.market import Conditions, setup_of
+
+EXIT_NO = 3
+_OUT = Console()
+
+
+# ---- data -------------------------------------------------------------------------------------------------------
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Declare `sacd data import|verify|list`."""
+    verbs = parser.add_subparsers(dest="data_verb", required=True, metavar="VERB")
+    imported = verbs.add_parser("import", help="convert CSV, Parquet or freqtrade's feather into candles of ours")
+    imported.add_argument("source", type=Path)
+    imported.add_argument("out", type=Path, help="a name ending in .csv, .csv.gz or .parquet")
+    imported.add_argument("--symbol", help="BASE/QUOTE, where the file's name does not tell it")
+    imported.add_argument("--overwrite", action="store_true")
+    imported.set_defaults(run=_data_import)
+    verified = verbs.add_parser("verify", help="tell what is in files and what is wrong with them")
+    verified.add_argument("files", type=Path, nargs="+")
+    verified.set_defaults(run=_data_verify)
+    listed = verbs.add_parser("list", help="list the candle files of a directory")
+    listed.add_argument("directory", type=Path)
+    listed.set_defaults(run=_data_list)
+    for verb in (imported, verified, listed):
+        _add_json(verb)
+
+
+def _data_import(args: argparse.Namespace) -> int:
+    made = data.import_file(args.source, args.out, symbol=args.symbol, overwrite=args.overwrite)
+    if args.json:
+        print_json(asdict(made))
+    else:
+        span = f"{_day(made.first_ms)} .. {_day(made.last_ms)}"
+        _OUT.print(f"{made.file}: {made.rows} candles of {made.symbol} {made.timeframe}, {span}, {_gaps(made.gaps)}")
+    return 0
+
+
+def _data_verify(args: argparse.Namespace) -> int:
+    results = data.verify_files(args.files)
+    if args.json:
+        print_json({"files": [asdict(result) for result in results]})
+    else:
+        for result in results:
+            _print_verified(result)
+    return 1 if any(result.problems for result in results) else 0
+
+
+def _print_verified(result: data.Verified) -> None:
+    if result.first_ms is None or result.last_ms is None:
+        _OUT.print(f"[red]wrong[/]  {result.file}", highlight=False)
+    else:
+        verdict = "[red]wrong[/] " if result.problems else "[green]good[/]  "
+        span = f"{_day(result.first_ms)} .. {_day(result.last_ms)}"
+        market = f"{result.symbol} {result.timeframe}"
+        _OUT.print(f"{verdict} {result.file}: {market}, {result.rows} candles, {span}", highlight=False)
+        move = "" if result.biggest_move is None else f", biggest move {result.biggest_move:+.1%}"
+        _OUT.print(f"       {_gaps(result.gaps)}, {result.zero_volume} without volume{move}", highlight=False)
+        for gap in result.gaps:
+            _OUT.print(f"       gap: {gap.missing} from {_minute(gap.first_ms)}", style="dim", highlight=False)
+    for problem in result.problems:
+        _OUT.print(f"       {problem}", style="red", markup=False, highlight=False)
+
+
+def _data_list(args: argparse.Namespace) -> int:
+    found = data.list_files(args.directory)
+    if args.json:
+        print_json({"directory": str(args.directory), "files": [asdict(file) for file in found]})
+        return 0
+    table = Table("file", "symbol", "timeframe", "candles", "first", "last", "missing", "problem", box=None)
+    for file in found:
+        first, last = ("" if ms is None else _day(ms) for ms in (file.first_ms, file.last_ms))
+        row = (file.symbol or "", file.timeframe or "", str(file.rows), first, last, str(file.missing))
+        table.add_row(file.file, *row, file.problem or "")
+    _OUT.print(table)
+    return 0
+
+
+# ---- train ------------------------------------------------------------------------------------------------------
+def add_train(parser: argparse.ArgumentParser) -> None:
+    """Declare `sacd train`."""
+    parser.add_argument("--data", type=Path, nargs="+", action="extend", required=True, metavar="FILE")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle; must not exist yet")
+    parser.add_argument("--members", type=int, default=3, metavar="N")
+    parser.add_argument("--steps", type=int, default=100_000, metavar="N", help="candles each member practises on")
+    parser.add_argument("--seed", type=int, default=1, metavar="S")
+    _add_span(parser)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--gamma", type=float, default=0.997)
+    parser.add_argument("--net-arch", type=int, nargs="*", default=[64, 64], metavar="WIDTH")
+    parser.add_argument("--use-sde", action="store_true")
+    _add_json(parser)
+    parser.set_defaults(run=_train)
+
+
+def _train(args: argparse.Namespace) -> int:
+    for name, least in (("members", 1), ("steps", 1), ("seed", 0), ("batch_size", 1)):
+        if getattr(args, name) < least:
+            raise TrainingError(f"--{name.replace('_', '-')} {getattr(args, name)} is below {least}")
+    train = _training_module()
+    files, tables = _read(args)
+    plan = train.Plan(
+        members=args.members,
+        steps=args.steps,
+        seed=args.seed,
+        command=_command(args, files),
+        sac=train.SacSettings(
+            learning_rate=args.learning_rate,
+            batch_size=args.batch_size,
+            gamma=args.gamma,
+            use_sde=args.use_sde,
+            net_arch=tuple(args.net_arch),
+        ),
+        conditions=Conditions(),
+        weights=train.RewardWeights(),
+        episode=train.Episode(),
+    )
+    records = [DataRecord(name=file.name, sha256=file.sha256) for file in files]
+    with progress(f"training {args.members} members", args.members * args.steps) as tell:
+        manifest = train.train(tables, records, plan, args.out, lambda i, steps: tell(i * args.steps + steps))
+    if args.json:
+        print_json({"out": str(args.out), "id": manifest.id, "members": len(manifest.members)})
+    else:
+        _OUT.print(f"bundle {manifest.short_id} with {len(manifest.members)} members lies in {args.out}")
+    return 0
+
+
+def _training_module() -> Any:  # noqa: ANN401 - the module, imported only where it is needed
+    try:
+        from training import train  # noqa: PLC0415 - torch: two seconds and 300 MB nobody else needs
+    except ModuleNotFoundError as error:
+        raise TrainingError(
+            f"{error.name} is not installed: training needs the `train` extra; `make test` installs it in .venv-dev, "
+            "from where `.venv-dev/bin/sacd train` works"
+        ) from error
+    return train
+
+
+def _command(args: argparse.Namespace, files: Sequence[CandleFile]) -> str:
+    """Return the command line that repeats a run: all that decides the weights, nothing of where things lie."""
+    parts = ["sacd train --data", *(file.name for file in files)]
+    parts += [f"--members {args.members} --steps {args.steps} --seed {args.seed}"]
+    parts += [f"--{name} {_day(ms)}" for name, ms in (("from", args.from_ms), ("to", args.to_ms)) if ms is not None]
+    parts += [f"--learning-rate {args.learning_rate} --batch-size {args.batch_size} --gamma {args.gamma}"]
+    parts += ["--net-arch", *map(str, args.net_arch), *(["--use-sde"] if args.use_sde else [])]
+    return " ".join(parts)
+
+
+# ---- backtest ---------------------------------------------------------------------------------------------------
+def add_backtest(parser: argparse.ArgumentParser) -> None:
+    """Declare `sacd backtest`."""
+    parser.add_argument("--data", type=Path, nargs="+", action="extend", required=True, metavar="FILE")
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a bundle")
+    _add_span(parser)
+    for record in (StrategyParameters, RiskLimits, CostModel):
+        for field in fields(record):
+            option = f"--{field.name.replace('_', '-')}"
+            parser.add_argument(option, type=type(field.default), help=argparse.SUPPRESS)
+    _add_json(parser)
+    parser.set_defaults(run=_backtest)
+
+
+def _backtest(args: argparse.Namespace) -> int:
+    bundle = read_serving_bundle(args.model)
+    # Candles before --from fill the window, so only the end is cut off.
+    _, tables = _read(args, from_ms=None)
+    setup = setup_of(tables, _conditions(args), "backtest")
+    candles = sum(len(table.slice(args.from_ms, None)) for table in tables)
+    with progress("backtest", candles) as tell:
+        record, trader = backtest.run(
+            tables,
+            setup,
+            bundle.ensemble,
+            reference=reference_of(bundle),
+            start_ms=args.from_ms,
+            progress=lambda done: tell(done * len(tables)),
+        )
+    report = backtest.report(record, trader, backtest.INITIAL_CASH, bundle.manifest.short_id)
+    if args.json:
+        print_json(report.to_json())
+    else:
+        _print_report(report)
+    return 0
+
+
+def _conditions(args: argparse.Namespace) -> Conditions:
+    def changed(record: Any) -> Any:  # noqa: ANN401 - one of the three records
+        given = {f.name: getattr(args, f.name) for f in fields(record) if getattr(args, f.name) is not None}
+        return replace(record, **given)
+
+    return Conditions(strategy=changed(StrategyParameters()), limits=changed(RiskLimits()), costs=changed(CostModel()))
+
+
+def _print_report(report: backtest.Report) -> None:
+    span = f"{_day(report.start_ms)} .. {_day(report.end_ms - 1)}"
+    title = f"{', '.join(report.symbols)}, {span}, {report.candles} candles, ensemble {report.model}"
+    table = Table("", "ensemble", "buy and hold", title=title, title_justify="left", box=None)
+    ours, hold = report.figures, report.buy_and_hold
+    for name, show in (
+        ("total_return", "{:+.2%}".format),
+        ("sharpe", _ratio),
+        ("max_drawdown", "{:.2%}".format),
+        ("equity_final", "{:,.2f}".format),
+        ("trades", "{:,}".format),
+        ("round_trips", "{:,}".format),
+        ("wins", "{:,}".format),
+        ("fees", "{:,.2f}".format),
+        ("slippage", "{:,.2f}".format),
+        ("exposure", "{:.1%}".format),
+        ("turnover", "{:.1f}".format),
+    ):
+        table.add_row(name.replace("_", " "), show(getattr(ours, name)), show(getattr(hold, name)))
+    for action in ours.actions:
+        table.add_row(action, f"{ours.actions[action]:,}", f"{hold.actions[action]:,}")
+    _OUT.print(table)
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.reasons.items())
+    _OUT.print(f"verdicts: {reasons}", style="dim")
+
+
+def _ratio(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.2f}"
+
+
+# ---- parity -----------------------------------------------------------------------------------------------------
+def add_parity(parser: argparse.ArgumentParser) -> None:
+    """Declare the half of `sacd parity` that compares; the daemon wrote `--trace` and `--setup` before."""
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--trace", type=Path, required=True)
+    parser.add_argument("--setup", type=Path, required=True)
+    parser.set_defaults(run=_parity)
+
+
+def _parity(args: argparse.Namespace) -> int:
+    stored = json.loads(args.setup.read_text())
+    setup, cash, bundle = Setup.from_json(stored["setup"]), stored["cash"], read_serving_bundle(args.model)
+    symbol = next(iter(setup.instruments))
+    table = read_candle_file(args.data, symbol=symbol, timeframe=setup.timeframe).table
+    with np.load(args.trace, allow_pickle=False) as arrays:
+        daemon = parity.Trace.of_arrays(arrays)
+    reference = parity.backtest_trace(table, setup, bundle, cash)
+    environment = parity.environment_trace(table, setup, bundle, cash)
+    result = parity.compare(symbol, reference, {"environment": environment, "daemon": daemon})
+    print_json(asdict(result))
+    return 0 if result.is_equal else EXIT_NO
+
+
+# ---- parts ------------------------------------------------------------------------------------------------------
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+
+
+def _add_span(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--from", dest="from_ms", type=_moment, metavar="DATE", help="first day, UTC, as 2021-12-31")
+    parser.add_argument("--to", dest="to_ms", type=_moment, metavar="DATE", help="first day no longer taken")
+
+
+def _moment(text: str) -> int:
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2021-12-31") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    return int(moment.timestamp() * 1000)
+
+
+def _read(args: argparse.Namespace, **span: int | None) -> tuple[list[CandleFile], list[CandleTable]]:
+    """Return the files of --data and their candles within --from and --to, which `span` may override."""
+    files = [read_candle_file(path) for path in args.data]
+    from_ms = span.get("from_ms", args.from_ms)
+    tables = [file.table.slice(from_ms, args.to_ms) for file in files]
+    for file, table in zip(files, tables, strict=True):
+        if len(table) == 0:
+            raise TrainingError(f"{file.name}: no candle between --from and --to: choose a span inside the file")
+    return files, tables
+
+
+def _gaps(gaps: Sequence[data.MissingCandles]) -> str:
+    return f"{len(gaps)} gaps ({sum(gap.missing for gap in gaps)} candles missing)" if gaps else "no gaps"
+
+
+def _day(ms: int) -> str:
+    return dt.datetime.fromtimestamp(ms / 1000, dt.UTC).date().isoformat()
+
+
+def _minute(ms: int) -> str:
+    return dt.datetime.fromtimestamp(ms / 1000, dt.UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,64 @@
+"""What recorded candles tell of a market: the steps of price and quantity, and the setup a run trades under."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strategy.candle_table import CandleTable
+from strategy.instrument import Instrument
+from strategy.parameters import CostModel, RiskLimits, StrategyParameters
+from strategy.trader import Setup
+from training.errors import TrainingError
+
+MIN_NOTIONAL = 5.0
+"""Smallest order of Binance's USDT pairs, in quote; recorded candles do not tell it."""
+_MOST_DECIMALS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """Everything tunable a simulated account trades under."""
+
+    strategy: StrategyParameters = field(default_factory=StrategyParameters)
+    limits: RiskLimits = field(default_factory=RiskLimits)
+    costs: CostModel = field(default_factory=CostModel)
+
+
+def instrument_of(table: CandleTable) -> Instrument:
+    """Return the steps that the recorded digits show: the finest price and the finest volume ever printed."""
+    tick, lot = _step(table.values[:, :4]), _step(table.values[:, 4])
+    return Instrument(symbol=table.symbol, tick=tick, lot=lot, min_notional=MIN_NOTIONAL)
+
+
+def setup_of(tables: Sequence[CandleTable], conditions: Conditions, instance: str) -> Setup:
+    """Return the setup of an account that trades `tables`. Raises TrainingError when they do not go together."""
+    symbols = [table.symbol for table in tables]
+    if len(set(symbols)) != len(symbols):
+        raise TrainingError(f"two files hold the same symbol: {', '.join(sorted(symbols))}; give one file per symbol")
+    frames = {table.timeframe.name for table in tables}
+    if len(frames) != 1:
+        raise TrainingError(f"the files have different timeframes: {', '.join(sorted(frames))}; give files of one")
+    return Setup(
+        instance=instance,
+        timeframe=tables[0].timeframe,
+        instruments={table.symbol: instrument_of(table) for table in tables},
+        strategy=conditions.strategy,
+        limits=conditions.limits,
+        costs=conditions.costs,
+    )
+
+
+def _step(values: NDArray[np.float64]) -> float:
+    """Return the smallest power of ten, not below 1e-8, on whose grid all values lie."""
+    for decimals in range(_MOST_DECIMALS):
+        scaled = values * 10.0**decimals
+        if np.all(np.abs(scaled - np.round(scaled)) <= 1e-9 * np.maximum(1.0, np.abs(scaled))):
+            return float(f"1e-{decimals}")
+    return float(f"1e-{_MOST_DECIMALS}")
+
+
+def first_symbols(tables: Iterable[CandleTable]) -> tuple[str, ...]:
+    """Return the symbols in the order of the files."""
+    return tuple(table.symbol for table in tables)
