@@ -75,7 +75,6 @@ class Engine:
         clock: Clock,
         sinks: Sequence[Sink],
         cash: float,
-        is_live: bool,
         checkpoint_every: int,
     ) -> None:
         """cash: what the account was opened with, in quote.  checkpoint_every: decisions."""
@@ -87,7 +86,6 @@ class Engine:
         self._clock = clock
         self._sinks = sinks
         self._cash = cash
-        self._is_live = is_live
         self._checkpoint_every = checkpoint_every
         self._checkpoint_at = memory.decisions + checkpoint_every
         self._waiting: list[Record] = []
@@ -99,6 +97,12 @@ class Engine:
         async for event in events:
             async with self._lock:
                 await self._take(event)
+
+    async def quiesce(self, running: asyncio.Task[None]) -> None:
+        """End `run`, never in the middle of an event."""
+        async with self._lock:
+            running.cancel()
+        await asyncio.wait({running})
 
     async def _take(self, event: FeedEvent) -> None:
         match event:

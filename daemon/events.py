@@ -76,8 +76,11 @@ class Filled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountMarked:
-    """The account after a group of candles: valued at their closes. hold_equity: what buying every symbol equally with
-    all cash at the first decision, and holding, would be worth now, costs included; None before the first decision."""
+    """The account after a group of candles, valued at their closes.
+
+    hold_equity: what buying every symbol equally with all cash at the first decision, and holding, would be worth now,
+    costs included; None before the first decision.
+    """
 
     portfolio: Portfolio
     risk: RiskState

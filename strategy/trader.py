@@ -295,6 +295,11 @@ class Trader:
                 approved.append(verdict)
         return approved
 
+    def begin(self, setup: Setup, reference: Reference | None) -> None:
+        """Continue the account under other parameters or another ensemble: what a restart may bring."""
+        self.setup, self.reference = setup, reference
+        self._rules.clear()
+
     # ---- parts --------------------------------------------------------------------------------------------------
     def _rule(self, weights: tuple[float, ...]) -> Rule:
         rule = self._rules.get(weights)

@@ -1,0 +1,17 @@
+"""The `sacd` command. Fixes how NumPy adds before NumPy is imported, then hands over to `daemon.cli`."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    # With several threads OpenBLAS splits sums differently, and the same decision would have other last bits.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from daemon.cli import command_line  # noqa: PLC0415 - only now may NumPy be imported
+
+    sys.exit(command_line())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,317 @@
+"""The `sacd` command line: what each verb takes and prints. The work lies in the modules the verbs call.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the check says no, 78 wrong configuration. A user's mistake is one plain
+message, never a traceback.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from daemon.config import Config, load_config
+from daemon.errors import SacdError
+from strategy.errors import StrategyError
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+DEFAULT_CONFIG = Path("config.toml")
+EXIT_NO = 3
+
+app = typer.Typer(
+    name="sacd",
+    help="Trades crypto on paper with an ensemble of Soft Actor-Critic policies.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+journal_app = typer.Typer(help="Show, export and verify the journal.", no_args_is_help=True)
+models_app = typer.Typer(help="Show the trained ensembles.", no_args_is_help=True)
+app.add_typer(journal_app, name="journal")
+app.add_typer(models_app, name="models")
+
+
+def command_line() -> int:
+    """Run the command and return its exit code."""
+    try:
+        app(standalone_mode=True)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except (SacdError, StrategyError) as error:
+        print(f"sacd: {error}", file=sys.stderr)  # noqa: T201
+        return getattr(error, "exit_code", 1)
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; nothing more can be written, also not at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _config(path: Path) -> Config:
+    return load_config(path, os.environ)
+
+
+def _print_json(value: Any) -> None:  # noqa: ANN401 - JSON types
+    print(json.dumps(value, indent=2, allow_nan=False))  # noqa: T201
+
+
+# ---- the daemon -------------------------------------------------------------------------------------------------
+@app.command()
+def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Trade until Ctrl-C; the account continues from its journal next time."""
+    from daemon.app import App, run_until_done  # noqa: PLC0415 - what the other verbs do not need
+
+    loaded, console = _config(config), Console()
+    raise typer.Exit(run_until_done(lambda: App(loaded, os.environ, console, sys.stdout).run()))
+
+
+@app.command()
+def check(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Check configuration, ensemble, state directory, journal and, if there is one, the exchange."""
+    from daemon.checks import run_checks  # noqa: PLC0415
+
+    results = asyncio.run(run_checks(_config(config)))
+    if as_json:
+        _print_json({"checks": [result.to_json() for result in results], "ok": all(r.is_good for r in results)})
+    else:
+        console = Console()
+        for result in results:
+            mark = "[green]ok[/]    " if result.is_good else "[red]failed[/]"
+            console.print(f"{mark} {result.name}: ", end="")
+            console.print(result.detail, markup=False, highlight=False)
+    if not all(result.is_good for result in results):
+        raise typer.Exit(1)
+
+
+def _ask(config: Path, verb: str) -> dict[str, Any]:
+    from daemon.control import call  # noqa: PLC0415
+
+    return asyncio.run(call(_config(config).control_socket, verb, {}))
+
+
+@app.command()
+def status(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Show what the running daemon holds and does."""
+    answer = _ask(config, "status")
+    if as_json:
+        _print_json(answer)
+        return
+    from daemon.status_text import status_table  # noqa: PLC0415
+
+    Console().print(status_table(answer))
+
+
+def _command(config: Path, verb: str, as_json: bool) -> None:
+    answer = _ask(config, verb)
+    if as_json:
+        _print_json(answer)
+    else:
+        print(answer["effect"])  # noqa: T201
+
+
+@app.command()
+def pause(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Take no new exposure; stops and exits go on."""
+    _command(config, "pause", as_json)
+
+
+@app.command()
+def resume(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Trade again after a pause or a halt."""
+    _command(config, "resume", as_json)
+
+
+@app.command()
+def flatten(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Sell everything and pause."""
+    _command(config, "flatten", as_json)
+
+
+# ---- journal ----------------------------------------------------------------------------------------------------
+JournalPath = Annotated[
+    Path | None, typer.Option("--journal", help="The journal file; without it that of the configuration.")
+]
+
+
+def _journal(journal: Path | None, config: Path) -> Path:
+    if journal is not None:
+        return journal
+    from daemon.paths import journal_path  # noqa: PLC0415
+
+    return journal_path(_config(config))
+
+
+@journal_app.command("show")
+def journal_show(
+    journal: JournalPath = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    count: Annotated[int, typer.Option("--last", "-n", min=1, help="How many entries, the newest ones.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show the newest entries."""
+    from daemon import journal_reader  # noqa: PLC0415
+    from daemon.status_text import entry_line  # noqa: PLC0415
+
+    entries = journal_reader.tail(_journal(journal, config), count)
+    if as_json:
+        rows = [{"seq": e.seq, "at_ms": e.at_ms, "kind": e.kind, "payload": e.payload} for e in entries]
+        _print_json({"entries": rows})
+        return
+    for entry in entries:
+        print(entry_line(entry))  # noqa: T201
+
+
+@journal_app.command("export")
+def journal_export(
+    journal: JournalPath = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    out: Annotated[Path | None, typer.Option("--out", help="A file; without it standard output.")] = None,
+) -> None:
+    """Write every entry as one line of JSON."""
+    from daemon import journal_reader  # noqa: PLC0415
+
+    path = _journal(journal, config)
+    if out is None:
+        journal_reader.export(path, sys.stdout)
+        return
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            count = journal_reader.export(path, file)
+    except OSError as error:
+        raise SacdError(f"--out {out}: {error.strerror}; name a file that does not exist yet") from error
+    print(f"{count} entries written to {out}")  # noqa: T201
+
+
+@journal_app.command("verify")
+def journal_verify(journal: JournalPath = None, config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Check every hash, sequence number and page."""
+    from daemon import journal_reader  # noqa: PLC0415
+
+    path = _journal(journal, config)
+    found = journal_reader.verify(path)
+    if as_json:
+        _print_json(
+            {"entries": found.entries, "sound": found.is_sound, "bad_seq": found.first_bad_seq, "reason": found.reason}
+        )
+    elif found.is_sound:
+        print(f"{path}: {found.entries} entries, all sound")  # noqa: T201
+    else:
+        where = "" if found.first_bad_seq is None else f" at entry {found.first_bad_seq}"
+        print(f"{path}: damaged{where}: {found.reason}")  # noqa: T201
+    if not found.is_sound:
+        raise typer.Exit(EXIT_NO)
+
+
+@app.command()
+def replay(
+    journal: JournalPath = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    models: Annotated[
+        Path | None, typer.Option("--models", help="Where the ensembles lie; without it beside the configured one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute every decision of the journal and say which come out differently."""
+    from daemon import journal_reader  # noqa: PLC0415
+    from daemon.progress import progress  # noqa: PLC0415
+    from daemon.replay import replay as run_replay  # noqa: PLC0415
+    from daemon.status_text import difference_line  # noqa: PLC0415
+
+    path = _journal(journal, config)
+    registry = models if models is not None else _config(config).strategy.model.parent
+    last = journal_reader.tail(path, 1)
+    with progress("replaying", last[-1].seq if last else 0) as tell:
+        result = run_replay(path, registry, tell)
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        print(f"{result.decisions} decisions, {result.differ} differ")  # noqa: T201
+        for difference in result.first:
+            print(difference_line(difference))  # noqa: T201
+    if result.differ:
+        raise typer.Exit(EXIT_NO)
+
+
+# ---- models -----------------------------------------------------------------------------------------------------
+@models_app.command("list")
+def models_list(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """List the ensembles beside the configured one."""
+    from daemon.models import list_bundles  # noqa: PLC0415
+    from daemon.status_text import models_table  # noqa: PLC0415
+
+    found = list_bundles(_config(config).strategy.model.parent)
+    if as_json:
+        rows = [
+            {"id": b.name, "current": b.is_current, "previous": b.is_previous, "fault": b.fault or None} for b in found
+        ]
+        _print_json({"models": rows})
+    else:
+        Console().print(models_table(found))
+
+
+@models_app.command("show")
+def models_show(
+    model: Annotated[Path | None, typer.Argument(help="A bundle; without it the configured one.")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Verify a bundle and print its manifest."""
+    from daemon.models import load_bundle  # noqa: PLC0415
+
+    bundle = load_bundle(model if model is not None else _config(config).strategy.model)
+    _print_json(bundle.manifest.to_json())
+
+
+# ---- parity -----------------------------------------------------------------------------------------------------
+@app.command()
+def parity(
+    data: Annotated[list[Path], typer.Option("--data", help="A candle file; may be given several times.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Push recorded candles through environment, backtest and daemon and compare every byte."""
+    from daemon.parity import prove  # noqa: PLC0415
+    from daemon.status_text import parity_line  # noqa: PLC0415
+
+    results = [prove(_config(config), path) for path in data]
+    keys = ("candles", "observations_differ", "actions_differ", "trades_differ", "equity_differ")
+    whole = {key: sum(result[key] for result in results) for key in keys}
+    if as_json:
+        _print_json({**whole, "files": results})
+    else:
+        for result in results:
+            print(parity_line(result))  # noqa: T201
+    if any(whole[key] for key in keys[1:]):
+        raise typer.Exit(EXIT_NO)
+
+
+# ---- what the training side does --------------------------------------------------------------------------------
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def _hand_over(verb: str, context: typer.Context) -> NoReturn:
+    """Become `python -m training`: this process never imports what training needs."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "training", verb, *context.args])  # noqa: S606 - no shell
+
+
+@app.command("data", context_settings=_PASSED_ON)
+def data_verbs(context: typer.Context) -> None:
+    """Import, verify and list candle files."""
+    _hand_over("data", context)
+
+
+@app.command("train", context_settings=_PASSED_ON)
+def train(context: typer.Context) -> None:
+    """Train an ensemble on recorded candles and write it as a bundle."""
+    _hand_over("train", context)
+
+
+@app.command("backtest", context_settings=_PASSED_ON)
+def backtest(context: typer.Context) -> None:
+    """Trade recorded candles with an ensemble."""
+    _hand_over("backtest", context)

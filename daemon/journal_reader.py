@@ -1,0 +1,209 @@
+"""Reads a journal, also while a daemon writes it: opens it read-only and never holds it.
+
+Rows are fetched a page at a time, each page in a transaction of its own: a long read transaction would keep the
+writer from starting its log anew, and the log would grow. What is appended meanwhile is read too.
+"""
+
+import contextlib
+import json
+import sqlite3
+import struct
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from daemon.errors import ConfigError, DataError
+from daemon.journal_file import check_owner, check_version, migrations
+from daemon.journal_format import GENESIS, KINDS, decode, link
+from daemon.ports import Entry
+
+_PAGE_ROWS = 1000
+_BEFORE_ALL = -(1 << 63)
+_SELECT = "SELECT seq, at_ms, kind, payload, hash FROM events"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What a check of the whole journal found.
+
+    entries: sound entries.  first_bad_seq: the first that is not as it was written (of a hole, the first that is
+    missing), None when there is none or the fault has no seq.  reason: empty when the journal is sound.
+    head: hash of the last sound entry, 64 hex digits; kept elsewhere, it also proves that no entry was cut off the
+    end, which a chain alone cannot show.
+    """
+
+    entries: int
+    head: str
+    first_bad_seq: int | None = None
+    reason: str = ""
+
+    @property
+    def is_sound(self) -> bool:
+        """True when every entry is as it was written."""
+        return not self.reason
+
+
+class _Row(NamedTuple):
+    """A row as it lies in the file; text as bytes, so that damaged text can still be read and named."""
+
+    seq: int
+    at_ms: int
+    kind: bytes
+    payload: bytes
+    hash: bytes
+
+
+def read(
+    path: str | Path, *, after: int = 0, kinds: Collection[str] | None = None, limit: int | None = None
+) -> Iterator[Entry]:
+    """Yield the entries with seq > `after` in order, only those of `kinds`, at most `limit`.
+
+    Raises DataError when there is no journal or an entry cannot be read, FatalError when the schema is newer.
+    """
+    path = Path(path)
+    with _open(path) as connection, _explained(path):
+        for row in _rows(connection, after, kinds, limit):
+            yield _entry(row)
+
+
+def tail(path: str | Path, count: int) -> list[Entry]:
+    """Return the last `count` entries, oldest first. Raises as `read`."""
+    path = Path(path)
+    with _open(path) as connection, _explained(path):
+        rows = connection.execute(f"{_SELECT} ORDER BY seq DESC LIMIT ?", (max(count, 0),)).fetchall()
+        return [_entry(_Row(*row)) for row in reversed(rows)]
+
+
+def last_of_kind(path: str | Path, kind: str) -> Entry | None:
+    """Return the last entry of `kind`, or None. Scans backwards from the end; raises as `read`."""
+    path = Path(path)
+    with _open(path) as connection, _explained(path):
+        sql = f"{_SELECT} WHERE kind = ? ORDER BY seq DESC LIMIT 1"
+        row = connection.execute(sql, (_known(kind),)).fetchone()
+        return None if row is None else _entry(_Row(*row))
+
+
+def export(
+    path: str | Path, out: TextIO, *, after: int = 0, kinds: Collection[str] | None = None, limit: int | None = None
+) -> int:
+    """Write entries as `read` selects them to `out`, one JSON object a line, and return how many.
+
+    Each line holds seq, at_ms, kind, payload (as it was journalled, character by character) and hash (hex).
+    """
+    path = Path(path)
+    count = 0
+    with _open(path) as connection, _explained(path):
+        for row in _rows(connection, after, kinds, limit):
+            out.write(_line(row))
+            count += 1
+    return count
+
+
+def verify(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Verification:
+    """Check every page, every hash, every seq and every payload, and return the first fault or none.
+
+    progress: told entries checked and entries in all, about every thousand.
+    Raises DataError when there is no journal, FatalError when the schema is newer.
+    """
+    path = Path(path)
+    chain = _Chain()
+    with _open(path) as connection:
+        try:
+            total = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
+            for row in _all_rows(connection, after=_BEFORE_ALL):
+                fault = chain.fault_of(row)
+                if fault:
+                    return chain.verdict(min(row.seq, chain.seq + 1), fault)
+                if progress is not None and (row.seq % _PAGE_ROWS == 0 or row.seq == total):
+                    progress(row.seq, max(row.seq, total))
+            faults = [text for (text,) in connection.execute("PRAGMA integrity_check(3)")]
+        except sqlite3.Error as error:
+            return chain.verdict(chain.seq + 1, f"file damaged after entry {chain.seq}: {error}")
+    return chain.verdict(None, "" if faults == [b"ok"] else "; ".join(text.decode() for text in faults))
+
+
+class _Chain:
+    """Follows the chain of hashes from the first entry on."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self._hash = GENESIS
+
+    def fault_of(self, row: _Row) -> str:
+        """Return what is wrong with the next row, or an empty string and step on."""
+        if row.seq != self.seq + 1:
+            return f"seq hole: {self.seq + 1} is missing, {row.seq} follows {self.seq}"
+        try:
+            if link(self._hash, row.seq, row.at_ms, row.kind, row.payload) != row.hash:
+                return "hash chain broken: entry was altered"
+            decode(row.seq, row.payload)
+        except (DataError, TypeError, struct.error) as error:
+            return f"unreadable: {error}"
+        self.seq, self._hash = row.seq, row.hash
+        return ""
+
+    def verdict(self, bad_seq: int | None, reason: str) -> Verification:
+        return Verification(entries=self.seq, head=self._hash.hex(), first_bad_seq=bad_seq, reason=reason)
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[sqlite3.Connection]:
+    if not path.is_file():
+        raise DataError(f"there is no journal at {path}: start `sacd run` first, or name another")
+    with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        with _explained(path):
+            check_owner(connection, path, may_be_empty=False)
+            check_version(connection, path, known=migrations()[-1][0])
+        connection.text_factory = bytes
+        yield connection
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite says into an error that names the file and what to do."""
+    try:
+        yield
+    except ConfigError as error:
+        raise DataError(str(error)) from error
+    except sqlite3.Error as error:
+        raise DataError(
+            f"journal {path} cannot be read ({error}): it is damaged, no journal of sacd, or not readable for this"
+            " user; run as the user of sacd, or restore a backup"
+        ) from error
+
+
+def _rows(
+    connection: sqlite3.Connection, after: int, kinds: Collection[str] | None, limit: int | None
+) -> Iterator[_Row]:
+    """Return at most `limit` rows with seq > `after` of these kinds. Raises DataError for a kind there is not."""
+    wanted = None if kinds is None else {_known(kind).encode("ascii") for kind in kinds}
+    rows = _all_rows(connection, after)
+    return islice(rows if wanted is None else (row for row in rows if row.kind in wanted), limit)
+
+
+def _all_rows(connection: sqlite3.Connection, after: int) -> Iterator[_Row]:
+    sql = f"{_SELECT} WHERE seq > ? ORDER BY seq LIMIT {_PAGE_ROWS}"
+    while page := connection.execute(sql, (after,)).fetchall():
+        for values in page:
+            yield _Row(*values)
+        after = page[-1][0]
+
+
+def _known(kind: str) -> str:
+    if kind not in KINDS:
+        raise DataError(f"no journal kind {kind!r}: one of {', '.join(sorted(KINDS))}")
+    return kind
+
+
+def _line(row: _Row) -> str:
+    decode(row.seq, row.payload)  # refuses what is not one JSON object in ASCII
+    kind = json.dumps(row.kind.decode("ascii", "replace"))
+    head = f'{{"seq":{row.seq},"at_ms":{row.at_ms},"kind":{kind},"payload":'
+    return f'{head}{row.payload.decode("ascii")},"hash":"{row.hash.hex()}"}}\n'
+
+
+def _entry(row: _Row) -> Entry:
+    kind = row.kind.decode("ascii", "replace")
+    return Entry(seq=row.seq, at_ms=row.at_ms, kind=kind, payload=decode(row.seq, row.payload))

@@ -1,0 +1,71 @@
+"""`sacd parity`: runs the daemon's half of the proof and lets the training side compare it with its own two."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from daemon.candle_files import read_candles
+from daemon.config import Config
+from daemon.errors import DataError, SacdError
+from daemon.progress import progress
+from daemon.serving import load_model
+from daemon.trace import write_setup, write_trace
+from strategy.instrument import Instrument
+from strategy.trader import Setup
+
+_INSTRUMENT = {"tick": 0.01, "lot": 0.00001, "min_notional": 5.0}
+"""Steps of a symbol the configuration says nothing of."""
+_EXIT_NO = 3
+
+
+def prove(config: Config, data: Path) -> dict[str, Any]:
+    """Return the counts of `sacd parity` for one file: what differs between environment, backtest and daemon.
+
+    Raises DataError for a broken file, ArtifactError for a bundle that cannot serve, SacdError when the training side
+    cannot run.
+    """
+    symbol = _symbol(config, data)
+    steps = config.steps.get(symbol)
+    instrument = Instrument(symbol=symbol, **_INSTRUMENT) if steps is None else steps.instrument(symbol)
+    setup = Setup(
+        instance="parity",
+        timeframe=config.timeframe,
+        instruments={symbol: instrument},
+        strategy=config.strategy_parameters(),
+        limits=config.risk_limits(),
+        costs=config.cost_model(),
+    )
+    candles = len(read_candles(data, symbol=symbol, timeframe=config.timeframe))
+    with tempfile.TemporaryDirectory() as directory:
+        trace, stored = Path(directory) / "daemon.npz", Path(directory) / "setup.json"
+        cash, bundle = config.daemon.initial_cash, load_model(config)
+        with progress(f"daemon, {data.name}", candles) as tell:
+            asyncio.run(write_trace(data, setup, bundle, cash, trace, tell))
+        write_setup(setup, cash, stored)
+        return _compare(data, config.strategy.model, trace, stored)
+
+
+def _symbol(config: Config, data: Path) -> str:
+    """Return the symbol a file's name speaks of, as `btcusdt-1h.csv.gz`, or the first configured one."""
+    name = data.name.lower()
+    for symbol in (*config.steps, *config.market.symbols):
+        if name.startswith(symbol.replace("/", "").lower()):
+            return symbol
+    return config.market.symbols[0]
+
+
+def _compare(data: Path, model: Path, trace: Path, setup: Path) -> dict[str, Any]:
+    arguments = ["--data", str(data), "--model", str(model), "--trace", str(trace), "--setup", str(setup)]
+    done = subprocess.run(
+        [sys.executable, "-m", "training", "parity", *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode not in {0, _EXIT_NO}:
+        if "No module named 'gymnasium'" in done.stderr:
+            raise SacdError("the environment needs gymnasium: run `make test` once and use .venv-dev/bin/sacd parity")
+        raise DataError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "the comparison failed")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return {"file": data.name, **result}

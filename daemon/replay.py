@@ -1,0 +1,113 @@
+"""Recomputes every decision of a journal, byte for byte, and says which come out differently."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from daemon import journal_reader
+from daemon.errors import ArtifactError, DataError, FatalError
+from daemon.fold import Difference, Fold
+from daemon.models import load_bundle
+from daemon.ports import Entry
+from daemon.serving import make_trader, reference_of
+from strategy.bundle import Bundle
+from strategy.errors import StrategyError
+from strategy.observation import OBSERVATION_HASH
+from strategy.trader import Setup
+
+_SHOWN = 10
+
+
+@dataclass(slots=True)
+class Replay:
+    """What came of a replay. `differ` counts decisions; `first` holds the first of them."""
+
+    decisions: int = 0
+    differ: int = 0
+    runs: int = 0
+    first: list[Difference] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the documented object of `sacd replay --json`."""
+        first = [{"seq": d.seq, "symbol": d.symbol, "open_ms": d.open_ms, "fields": list(d.fields)} for d in self.first]
+        return {"decisions": self.decisions, "differ": self.differ, "runs": self.runs, "first_differences": first}
+
+
+def replay(path: Path, registry: Path, progress: Callable[[int], None] | None = None) -> Replay:
+    """Decide again on everything in the journal at `path`, with the bundles it names, found in `registry`.
+
+    progress: told the seq reached.  Raises DataError when the journal holds no run, ArtifactError when a bundle is
+    missing, FatalError when the journal is broken.
+    """
+    return _Replayer(registry).run(path, progress)
+
+
+class _Replayer:
+    """Follows the runs of a journal: each may have other parameters and another ensemble."""
+
+    def __init__(self, registry: Path) -> None:
+        self._registry = registry
+        self._bundles: dict[str, Bundle] = {}
+        self._fold: Fold | None = None
+        self._bundle: Bundle | None = None
+        self._result = Replay()
+
+    def run(self, path: Path, progress: Callable[[int], None] | None) -> Replay:
+        for entry in journal_reader.read(path):
+            if entry.kind == "run":
+                self._begin(entry.payload)
+            else:
+                self._apply(path, entry)
+            if progress is not None and entry.seq % 500 == 0:
+                progress(entry.seq)
+        if self._fold is None:
+            raise DataError(f"{path} holds no run: nothing has been decided yet")
+        return self._result
+
+    def _begin(self, payload: Mapping[str, Any]) -> None:
+        """Continue the account under the parameters and the ensemble of the next run."""
+        if payload["observation_hash"] != OBSERVATION_HASH:
+            raise ArtifactError(
+                "the journal was written by a version of sacd whose features differ from this one: replay it with that "
+                f"version ({payload['versions']['sacd']})"
+            )
+        setup, before = Setup.from_json(payload["setup"]), self._fold
+        self._bundle = bundle = self._find(payload["model"])
+        if before is None:
+            trader = make_trader(setup, bundle, payload["account"]["cash"])
+            self._fold = Fold(trader, payload["account"]["cash"])
+        else:
+            before.finish()
+            before.trader.begin(setup, reference_of(bundle))
+        self._result.runs += 1
+
+    def _apply(self, path: Path, entry: Entry) -> None:
+        if self._fold is None or self._bundle is None:
+            raise FatalError(f"{path}: entry {entry.seq} ({entry.kind}) stands before any run")
+        is_decision = entry.kind == "decision"
+        self._result.decisions += is_decision
+        try:
+            for difference in self._fold.apply(entry, self._bundle.ensemble):
+                self._result.differ += 1
+                if len(self._result.first) < _SHOWN:
+                    self._result.first.append(difference)
+        except (StrategyError, KeyError, TypeError, ValueError) as error:
+            raise FatalError(f"{path}: entry {entry.seq} ({entry.kind}) cannot be applied: {error}") from error
+
+    def _find(self, model_id: str) -> Bundle:
+        """Return the bundle with this id from the registry."""
+        if model_id not in self._bundles:
+            candidates = sorted(self._registry.iterdir()) if self._registry.is_dir() else []
+            for directory in (d for d in candidates if d.is_dir() and (d / "manifest.json").exists()):
+                try:
+                    bundle = load_bundle(directory)
+                except ArtifactError:
+                    continue  # a broken neighbour is the business of `sacd models list`
+                self._bundles[bundle.manifest.id] = bundle
+        if model_id not in self._bundles:
+            raise ArtifactError(
+                f"ensemble {model_id[:16]}, which the journal was written with, is not in {self._registry}: name the "
+                "directory that holds it with --models"
+            )
+        return self._bundles[model_id]

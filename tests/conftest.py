@@ -1,0 +1,31 @@
+"""Where the tests find recorded candles."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+_BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def find_recorded(name: str) -> Path:
+    """Return the recorded file `name`, such as `binance/btcusdt-1h.csv.gz`.
+
+    Looks under SACD_TEST_DATA, or ../shared/data when that is not set. Where the file is missing the test is skipped,
+    but fails under continuous integration, where a skipped promise would be a broken one.
+    """
+    root = Path(os.environ.get("SACD_TEST_DATA") or _BESIDE_THE_CHECKOUT)
+    path = root / name
+    if path.is_file():
+        return path
+    message = f"recorded candles are not here: {path}; SACD_TEST_DATA names another folder"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def recorded_candles() -> Callable[[str], Path]:
+    """Return the finder of recorded files: `recorded_candles("binance/btcusdt-1h.csv.gz")`."""
+    return find_recorded

@@ -1,0 +1,169 @@
+"""What counts as alive and as ready, and in which words."""
+
+import json
+
+import pytest
+
+from daemon.events import AccountMarked, CandleTaken, Event, Started, Stopped
+from daemon.health import Health, candle_interval_s
+from daemon.ports import FeedHealth, FeedStatus
+from strategy.candle import Candle
+from strategy.portfolio import Portfolio
+from strategy.risk import RiskState
+from tests.fakes.clock import ManualClock
+
+SPAN_MS = 3_600_000
+OPEN_MS = 1_600_002_000_000
+PORTFOLIO = Portfolio.open(1_000.0, ["BTC/USDT"])
+RISK = RiskState(symbols={})
+STARTED = Started(
+    instance="paper", mode="paper", source="simulated", symbols=("BTC/USDT",), timeframe="1h", quote="USDT",
+    model_id="0123456789abcdef", members=3, cash=1_000.0, resumed=False, decisions=0, portfolio=PORTFOLIO, risk=RISK,
+    warm_up=0, at_ms=OPEN_MS,
+)  # fmt: skip
+MARKED = AccountMarked(portfolio=PORTFOLIO, risk=RISK, hold_equity=None, at_ms=OPEN_MS)
+STOPPED = Stopped(
+    reason="the file has ended", portfolio=PORTFOLIO, risk=RISK, cash=1_000.0, decisions=0, orders=0, fills=0,
+    hold_equity=None, quote="USDT", at_ms=OPEN_MS,
+)  # fmt: skip
+
+
+def taken(*, is_backfill: bool = False) -> CandleTaken:
+    candle = Candle(
+        symbol="BTC/USDT", open_ms=OPEN_MS, span_ms=SPAN_MS, open=1.0, high=1.0, low=1.0, close=1.0, volume=1.0
+    )
+    return CandleTaken(candle=candle, is_backfill=is_backfill, at_ms=OPEN_MS + SPAN_MS)
+
+
+def told(clock: ManualClock, *events: Event, is_live: bool = False, interval_s: float = 0.25) -> Health:
+    health = Health(clock, is_live=is_live, candle_interval_s=interval_s, deadline_s=30.0, start_deadline_s=300.0)
+    for event in events:
+        health.publish(event)
+    return health
+
+
+@pytest.mark.parametrize(
+    ("is_live", "pace", "seconds"),
+    [(True, 4.0, 3_600.0), (False, 4.0, 0.25), (False, 0.0, 0.0)],
+    ids=["live", "paced", "as fast as possible"],
+)
+def test_the_next_candle_is_due_when_the_source_makes_it(is_live: bool, pace: float, seconds: float) -> None:
+    assert candle_interval_s(is_live=is_live, span_ms=SPAN_MS, candles_per_second=pace) == seconds
+
+
+async def test_recovery_is_alive_and_not_ready_until_it_takes_too_long() -> None:
+    clock = ManualClock()
+    health = told(clock)
+    assert (health.report().is_alive, health.report().is_ready) == (True, False)
+    await clock.advance(300.0)
+    assert health.report().waiting == ("still recovering the state",)
+    await clock.advance(1.0)
+    assert health.report().stuck == ("recovering the state has taken 301 s, longer than 300 s",)
+
+
+def test_started_without_a_candle_is_not_ready() -> None:
+    report = told(ManualClock(), STARTED).report()
+    assert (report.is_alive, report.waiting) == (True, ("no candle yet",))
+
+
+async def test_a_candle_that_went_through_makes_it_ready() -> None:
+    clock = ManualClock()
+    health = told(clock, STARTED, taken(), MARKED)
+    await clock.advance(2.0)
+    report = health.report()
+    assert report.is_ready
+    assert (report.candle_age_s, report.progress_age_s) == (2.0, 2.0)
+
+
+async def test_a_candle_that_does_not_go_through_in_time_is_death_and_going_through_heals_it() -> None:
+    clock = ManualClock()
+    health = told(clock, STARTED, taken(), is_live=True, interval_s=3_600.0)
+    await clock.advance(30.0)
+    assert health.report().is_alive
+    await clock.advance(5.0)
+    expected = f"BTC/USDT candle at {OPEN_MS} came in 35 s ago and has not gone through within 30 s"
+    assert health.report().stuck == (expected,)
+    assert not health.report().is_ready
+    health.publish(MARKED)
+    assert health.report().is_ready
+
+
+async def test_the_second_symbol_of_a_group_does_not_renew_the_deadline() -> None:
+    clock = ManualClock()
+    health = told(clock, STARTED, taken(), is_live=True, interval_s=3_600.0)
+    await clock.advance(29.0)
+    health.publish(taken())
+    await clock.advance(2.0)
+    assert not health.report().is_alive
+
+
+async def test_backfill_is_not_expected_to_go_through() -> None:
+    clock = ManualClock()
+    health = told(clock, STARTED, taken(is_backfill=True), is_live=True, interval_s=3_600.0)
+    await clock.advance(60.0)
+    assert health.report().is_ready
+
+
+async def test_a_silent_venue_makes_it_unready_but_never_dead() -> None:
+    clock = ManualClock()
+    health = told(clock, STARTED, taken(), MARKED, is_live=True, interval_s=3_600.0)
+    await clock.advance(3_630.0)
+    assert health.report().is_ready
+    await clock.advance(1.0)
+    assert health.report().is_alive
+    assert health.report().waiting == ("no candle for 3631 s, though one is due every 3600 s",)
+
+
+async def test_a_recorded_source_that_falls_silent_is_our_own_death() -> None:
+    clock = ManualClock()
+    health = told(clock, STARTED, taken(), MARKED)
+    await clock.advance(30.0)
+    assert health.report().is_alive
+    await clock.advance(1.0)
+    assert health.report().stuck == ("no candle for 31 s, though one is due every 0.25 s",)
+
+
+@pytest.mark.parametrize("health", [FeedHealth.STALE, FeedHealth.RECONNECTING])
+def test_a_feed_that_is_not_live_makes_it_unready_in_its_own_words(health: FeedHealth) -> None:
+    down = FeedStatus(health=health, detail="no trade for 60 s")
+    known = told(ManualClock(), STARTED, taken(), MARKED, down, is_live=True, interval_s=3_600.0)
+    assert known.report().is_alive
+    assert known.report().waiting == (f"the feed is {health.value}: no trade for 60 s",)
+    known.publish(FeedStatus(health=FeedHealth.LIVE))
+    assert known.report().is_ready
+
+
+def test_a_live_feed_is_ready_before_its_first_candle_closes() -> None:
+    health = told(ManualClock(), STARTED, FeedStatus(health=FeedHealth.LIVE), is_live=True, interval_s=3_600.0)
+    assert health.report().is_ready
+
+
+async def test_a_stopped_daemon_is_not_ready_and_not_accused() -> None:
+    clock = ManualClock()
+    health = told(clock, STARTED, taken(), STOPPED)
+    await clock.advance(1_000.0)
+    assert health.report().stuck == ()
+    assert health.report().waiting == ("stopped: the file has ended",)
+
+
+async def test_a_step_of_the_wall_clock_changes_nothing() -> None:
+    clock = ManualClock()
+    health = told(clock, STARTED, taken(), MARKED)
+    clock.step_wall(86_400.0)
+    assert health.report().is_ready
+    clock.step_wall(-2 * 86_400.0)
+    assert health.report().is_ready
+
+
+def test_the_report_is_plain_json() -> None:
+    clock = ManualClock()
+    health = told(clock, STARTED, taken(), MARKED, FeedStatus(health=FeedHealth.STALE, detail="mute"), is_live=True)
+    assert json.loads(json.dumps(health.report().to_json())) == {
+        "alive": True,
+        "ready": False,
+        "reasons": ["the feed is stale: mute"],
+        "started": True,
+        "feed": "stale",
+        "candle_age_s": 0.0,
+        "progress_age_s": 0.0,
+    }
