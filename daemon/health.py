@@ -145,7 +145,8 @@ class Health:
         """Return that the next candle is late: a fault of ours when we make the candles, else one of the venue."""
         if self._started_s is None or self._end is not None:
             return None
-        waited_s = now_s - max(self._started_s, self._candle_s or self._started_s)
+        last_s = self._started_s if self._candle_s is None else max(self._started_s, self._candle_s)
+        waited_s = now_s - last_s
         if waited_s <= self._interval_s + self._deadline_s:
             return None
         return f"no candle for {waited_s:.0f} s, though one is due every {self._interval_s:g} s"

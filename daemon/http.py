@@ -167,7 +167,6 @@ class _Connection(web.RequestHandler):
         super().__init__(
             connections,
             loop=asyncio.get_running_loop(),
-            keepalive_timeout=timeout_s,
             lingering_time=0.0,  # nobody sends us a body that is worth waiting for
             access_log=None,  # type: ignore[arg-type]  # None is how aiohttp is told not to log
             max_line_size=2_048,
@@ -179,7 +178,7 @@ class _Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        # aiohttp's own time-out is over once a request is complete; a client that never reads would stay for ever.
+        # aiohttp's own time-outs end neither a client that dribbles nor one that never reads.
         if isinstance(transport, asyncio.Transport):
             self._deadline = asyncio.get_running_loop().call_later(self._timeout_s, transport.abort)
 

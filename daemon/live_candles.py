@@ -197,6 +197,12 @@ class LiveCandles:
                 f"[market] timeframe: candles of {followed.symbol} do not open on multiples of {self._span_ms} ms, "
                 f"the newest at {rows[-1][0]}; choose a timeframe of one day or less"
             )
+        known = followed.ledger.last
+        if known is not None and edge_ms is not None and known.open_ms >= edge_ms + self._span_ms:
+            raise ConfigError(
+                f"[daemon] state: the journal ends with {followed.symbol} at {known.open_ms}, after the venue's newest "
+                f"candle at {edge_ms}: it belongs to another market; choose another state directory"
+            )
         followed.ledger.edge_ms = edge_ms
         if followed.ledger.next_ms is None and edge_ms is not None:
             followed.ledger.since_ms = max(0, edge_ms - self._history * self._span_ms)

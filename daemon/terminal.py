@@ -110,13 +110,17 @@ class TerminalView:
         # The terminal may go away under us (a closed window): trading goes on, with nobody to show it to.
         with suppress(OSError), self._taken_over():
             previous: list[Line] = []
+            size = self._console.size
             quiet = painted = 0
             while not self._ending.wait(_PAUSE_S if painted else 0.0):
                 quiet += 1
-                if painted and not self._is_new and quiet < _IDLE_PAUSES:
+                was, size = size, self._console.size
+                if painted and not self._is_new and quiet < _IDLE_PAUSES and size == was:
                     continue
+                is_cleared = painted == 0 or size != was
+                keeps = not is_cleared and painted % _FULL_FRAMES != 0
                 lines = self.lines()
-                self._console.print(_Paint(lines, [] if painted % _FULL_FRAMES == 0 else previous), end="", crop=False)
+                self._console.print(_Paint(lines, previous if keeps else [], is_cleared), end="", crop=False)
                 previous, quiet, painted = lines, 0, painted + 1
 
     @contextmanager
@@ -156,16 +160,16 @@ def _plain(line: Line, console: Console) -> Line:
 class _Paint:
     """What has changed from one screen to the next, as cursor movements and text."""
 
-    def __init__(self, lines: list[Line], previous: list[Line]) -> None:
+    def __init__(self, lines: list[Line], previous: list[Line], is_cleared: bool) -> None:
         self._lines = lines
         self._previous = previous
+        self._is_cleared = is_cleared
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        same_size = len(self._lines) == len(self._previous)
-        if not same_size:
+        if self._is_cleared:
             yield Control(ControlType.HOME, ControlType.CLEAR).segment
-        for row, (line, before) in enumerate(zip_longest(self._lines, self._previous if same_size else [])):
-            if line != before:
+        for row, (line, before) in enumerate(zip_longest(self._lines, self._previous)):
+            if line is not None and line != before:
                 yield Control.move_to(0, row).segment
                 yield from line
 
@@ -186,7 +190,7 @@ def _summary_rows(stopped: Stopped, length_s: float | None, journal: str) -> Ite
     yield "State", Text(" ".join(wording.state_words(stopped.risk)).lower())
     if journal:
         yield "Journal", Text(journal)
-    yield "", Text("The account is kept: start it again with the same configuration and it continues.", "dim")
+    yield "", Text("The account is kept; started again with the same configuration, it continues.", "dim")
 
 
 def _worth_words(amount: float, began: float, quote: str) -> Text:

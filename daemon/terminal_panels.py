@@ -31,6 +31,7 @@ from daemon.terminal_table import (
     chart,
     line,
     rule,
+    sparkline,
     table,
     text,
     width_of,
@@ -293,7 +294,8 @@ def _market_row(view: SymbolView, portfolio: Portfolio | None) -> list[Cell]:
     position = _position(portfolio, view)
     last = view.closes[-1] if view.closes else None
     change = view.change
-    course = chart(list(view.closes), 12, 1, view.closes[0])[0] if len(view.closes) > 1 else _DASH
+    closes = list(view.closes)
+    course = sparkline(closes, 10, _signed(closes[-1] - closes[0])) if len(closes) > 1 else _DASH
     regime = _DASH if view.regime is None else text(wording.regime_words(view.regime))
     cells: list[Cell] = [
         text(view.symbol, BOLD),
@@ -325,7 +327,7 @@ _DECISIONS = (
     Column(title="Conf.", rank=9),
     Column(title="Spread", rank=5),
     Column(title="Exposure", rank=3),
-    Column(title="Decision", align="left", least=34),
+    Column(title="Decision", align="left", least=30),
 )
 
 
@@ -333,7 +335,7 @@ def _decisions(board: Board, height: int, width: int) -> list[Line]:
     if height < 1:
         return []
     note = f"{board.decided:,} in this run"
-    if board.decision_s is not None:
+    if board.decided and board.decision_s is not None:
         note = f"{note}, the last in {wording.latency(board.decision_s)}"
     title = rule("Decisions", width, note)
     waiting = _waiting(board, width)
@@ -373,7 +375,7 @@ def _decision_row(decided: Decided) -> list[Cell]:
         text(wording.short_moment(candle.close_ms, candle.span_ms), DIM),
         text(candle.symbol, BOLD if moved else PLAIN),
         _votes([] if outcome.votes is None else outcome.votes.tolist()),
-        text(f"{decision.direction:+.2f}") if voted else _DASH,
+        text(f"{round(decision.direction, 2) + 0.0:+.2f}") if voted else _DASH,
         text(f"{decision.size:.2f}") if voted else _DASH,
         text(f"{decision.confidence:.2f}") if voted else _DASH,
         text(f"{decision.disagreement:.2f}") if voted else _DASH,

@@ -41,11 +41,18 @@ def width_of(cell: Cell) -> int:
     return sum(cell_len(words) for words, _ in cell)
 
 
+def _printable(cell: Cell) -> Cell:
+    """Return a cell without characters that would move the cursor, whoever put them there."""
+    if all(words.isprintable() for words, _ in cell):
+        return cell
+    return [("".join(c if c.isprintable() else " " for c in words), style) for words, style in cell]
+
+
 def line(cell: Cell, width: int) -> Line:
     """Return a line of exactly `width` columns: padded, or cut with an ellipsis."""
     segments: Line = []
     left = width
-    for words, style in cell:
+    for words, style in _printable(cell):
         taken = cell_len(words)
         if taken > left:
             if left > 0:
@@ -60,6 +67,7 @@ def line(cell: Cell, width: int) -> Line:
 
 def apart(left: Cell, right: Cell, width: int) -> Line:
     """Return `left` at the left and `right` at the right edge; `right` gives way when there is no room for both."""
+    right = _printable(right)
     room = width - width_of(right) - 2
     if room < width_of(left):
         return line(left, width)
@@ -117,7 +125,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int)
 def _fitting(columns: Sequence[Column], sizes: Sequence[int], width: int) -> list[int]:
     kept = list(range(len(columns)))
     needs = [min(size, c.least) if c.least is not None else size for c, size in zip(columns, sizes, strict=True)]
-    while sum(needs[i] for i in kept) + 2 * len(kept) > width:
+    while sum(needs[i] for i in kept) + 2 * len(kept) - 1 > width:
         worst = max(kept, key=lambda i: (columns[i].rank, i))
         if columns[worst].rank == 0:
             break
@@ -175,6 +183,14 @@ def chart(values: Sequence[float], width: int, height: int, base: float) -> list
         glyphs = [_BLOCKS[min(8, max(0, level - floor))] for level in levels]
         rows.append(_runs(glyphs, styles))
     return rows
+
+
+def sparkline(values: Sequence[float], width: int, style: Style) -> Cell:
+    """Return the course of `values` in one row; it leaves a little room above, so that rows stay apart."""
+    sampled = _resampled(values, width)
+    low, span = min(sampled), max(sampled) - min(sampled)
+    glyphs = [_BLOCKS[1 + round((v - low) / span * 5)] if span > 0.0 else _BLOCKS[3] for v in sampled]
+    return text("".join(glyphs), style)
 
 
 def _runs(glyphs: Sequence[str], styles: Sequence[Style]) -> list[Part]:

@@ -32,11 +32,11 @@ OPTIONAL_IN_DAEMON = frozenset({"pyarrow"})
 VENUE_ADAPTERS = frozenset({"feed_ccxt", "broker_ccxt"})
 
 # Adapters beside the feeds and brokers, and the modules that may name concrete adapters: app and serving put the daemon
-# together, replay and trace put parts of it together for one command.
+# together, replay and trace put parts of it together for one command, status_text words what they return.
 SINGLE_ADAPTERS = frozenset(
     {"journal", "metrics", "http", "control", "terminal", "models", "mqtt", "notify", "retrain"}
 )
-WIRING = re.compile(r"(app|__main__|cli|commands?|serving|replay|trace)(_\w+)?")
+WIRING = re.compile(r"(app|__main__|cli|commands?|serving|replay|trace|status_text)(_\w+)?")
 SEAMS = {
     "feed_": frozenset({"instruments", "events", "close"}),
     "broker_": frozenset({"submit", "on_market", "protect", "close"}),

@@ -61,7 +61,8 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Return the documented object of `sacd backtest --json`: the figures stand at the top."""
         whole = asdict(self)
-        return {**whole, **whole.pop("figures")}
+        figures = whole.pop("figures")
+        return {**whole, **figures}
 
 
 @dataclass(slots=True)
@@ -107,12 +108,14 @@ def run(
 ) -> tuple[Record, Trader]:
     """Trade `tables` from `start_ms` (or the first candle) on; earlier candles only fill the feature window.
 
-    progress: told how many candle times are done.  Raises InvalidCandle.
+    progress: told how many candles are done.  Raises InvalidCandle, and TrainingError when nothing was decided.
     """
     trader = Trader(setup, computed_features(tables, setup, start_ms), cash, reference)
-    session, record, hold = Session(trader), Record(), None
+    session, record, hold, done = Session(trader), Record(), None, 0
     kept = [table.slice(start_ms, None) for table in tables]
-    for done, candles in enumerate(groups(kept)):
+    if not any(map(len, kept)):
+        raise TrainingError("no candle lies in the span: choose one inside the files")
+    for count, candles in enumerate(groups(kept)):
         reports, outcomes = session.on_candles(candles, voters)
         record.fills.extend(report.fill for report in reports if report.fill is not None)
         if hold is None and any(outcome.votes is not None for outcome in outcomes):
@@ -120,7 +123,8 @@ def run(
             hold = record.bought = BuyAndHold.open(cash, marks, setup.instruments, setup.costs)
         if hold is not None:
             _note(record, trader, outcomes, hold)
-        if progress is not None and done % _REPORT_EVERY == 0:
+        done += len(candles)
+        if progress is not None and count % _REPORT_EVERY == 0:
             progress(done)
     if hold is None:
         raise TrainingError("no candle of the span has a full feature window: nothing was decided; give more candles")
@@ -185,16 +189,20 @@ def _figures(record: Record, trader: Trader, cash: float) -> Figures:
 
 
 def _hold_figures(record: Record, trader: Trader, cash: float) -> Figures:
-    symbols, bought = len(trader.features), record.bought
+    bought = record.bought
+    if bought is None:
+        raise TrainingError("nothing was decided, so there is nothing to compare buying and holding with")
+    trades = sum(quantity > 0.0 for quantity in bought.quantities.values())
+    votes = sum(outcome.votes is not None for outcomes in record.outcomes for outcome in outcomes)
     return Figures(
-        trades=symbols,
+        trades=trades,
         round_trips=0,
         wins=0,
-        fees=0.0 if bought is None else bought.fees,
-        slippage=0.0 if bought is None else bought.slippage,
-        turnover=1.0,
-        exposure=1.0,
-        actions={"buy": symbols, "sell": 0, "hold": sum(map(len, record.outcomes)) - symbols},
+        fees=bought.fees,
+        slippage=bought.slippage,
+        turnover=(cash - bought.cash - bought.fees) / cash,
+        exposure=float(np.mean(1.0 - bought.cash / np.array(record.hold))),
+        actions={"buy": trades, "sell": 0, "hold": votes - trades},
         **_worth(record.close_ms, record.hold, cash),
     )
 

@@ -22,8 +22,11 @@ def read_bundle(path: Path) -> Bundle:
             if entry.is_symlink() or not entry.is_file():
                 raise BundleError(f"{path}: bundle file {entry.name}: it is not a plain file")
         return assemble({entry.name: entry.read_bytes() for entry in entries}, safetensors.numpy.load)
-    except (OSError, BadBundle) as error:
+    except BadBundle as error:
         raise BundleError(f"{path}: {error}") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"{path}: cannot be read ({reason}): name the directory of a bundle") from error
 
 
 def read_serving_bundle(path: Path) -> Bundle:

@@ -92,10 +92,14 @@ class TradingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start an episode; `options` may name `history` (index) and `start` (candle index) instead of drawing."""
+        """Start an episode; `options` may name `history` (index) and `start` (candle index) instead of drawing.
+
+        Raises TrainingError for other options, and for an index that leaves nothing to see or no candle to fill on.
+        """
         super().reset(seed=seed)
         chosen = dict(options or {})
         index = int(chosen.pop("history", self.np_random.integers(len(self._histories))))
+        _require("history", index, len(self._histories))
         self._history = history = self._histories[index]
         length = self._episode.length
         last = len(history.candles) - 2
@@ -104,6 +108,7 @@ class TradingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._at = start = int(chosen.pop("start", drawn))
         if chosen:
             raise TrainingError(f"reset: unknown options {sorted(chosen)}; known are history and start")
+        _require("start", start, last + 1)
         self._end = last + 1 if length is None else min(last + 1, start + length)
         features = self._features[index]
         features.seek(start)
@@ -115,7 +120,9 @@ class TradingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Decide on the present candle and go to the next one that can be seen."""
         before, price = self.session.trader.portfolio.equity, self._sight.candle.close
-        transition = self.advance(np.asarray(action, np.float32).reshape(1, 3), _ALONE)
+        # Who sees nothing does not vote: an episode may be told to start while the window is not full.
+        votes = None if self._sight.observation is None else np.asarray(action, np.float32).reshape(1, 3)
+        transition = self.advance(votes, _ALONE)
         while self._sight.observation is None and self._at < self._end:
             self._merge(transition, self.advance(None, _ALONE))
         after = self.session.trader.portfolio
@@ -159,3 +166,8 @@ class TradingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def _merge(transition: Transition, more: Transition) -> None:
         transition.outcomes.extend(more.outcomes)
         transition.reports.extend(more.reports)
+
+
+def _require(name: str, index: int, count: int) -> None:
+    if not 0 <= index < count:
+        raise TrainingError(f"reset: {name} {index} is outside 0 .. {count - 1}")

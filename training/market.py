@@ -54,7 +54,8 @@ def _step(values: NDArray[np.float64]) -> float:
     """Return the smallest power of ten, not below 1e-8, on whose grid all values lie."""
     for decimals in range(_MOST_DECIMALS):
         scaled = values * 10.0**decimals
-        if np.all(np.abs(scaled - np.round(scaled)) <= 1e-9 * np.maximum(1.0, np.abs(scaled))):
+        # Reading the digits and this product each round once; a wider tolerance would swallow digits of large volumes.
+        if np.all(np.abs(scaled - np.round(scaled)) <= 2.0 * np.finfo(np.float64).eps * np.abs(scaled)):
             return float(f"1e-{decimals}")
     return float(f"1e-{_MOST_DECIMALS}")
 

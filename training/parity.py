@@ -117,11 +117,11 @@ def _differences(one: Trace, other: Trace) -> dict[str, int]:
 
 def _rows_differ(one: NDArray[Any], other: NDArray[Any]) -> int:
     """Return how many rows differ in any byte; rows that only one has differ."""
-    common = min(len(one), len(other))
-    left = np.ascontiguousarray(one[:common]).view(np.uint8).reshape(common, -1)
-    right = np.ascontiguousarray(other[:common]).view(np.uint8).reshape(common, -1)
-    if left.shape != right.shape:
+    if (one.dtype, one.shape[1:]) != (other.dtype, other.shape[1:]):
         return max(len(one), len(other))
+    common = min(len(one), len(other))
+    left = np.ascontiguousarray(one[:common]).view(np.uint8)
+    right = np.ascontiguousarray(other[:common]).view(np.uint8)
     return int((left != right).any(axis=1).sum()) + max(len(one), len(other)) - common
 
 

@@ -31,7 +31,10 @@ _REPORT_EVERY = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SacSettings:
-    """How one member learns; the names are Stable-Baselines3's."""
+    """How one member learns; the names are Stable-Baselines3's.
+
+    weight_decay: AdamW's. It keeps the policy from becoming so steep that float32 rounding moves its answers.
+    """
 
     learning_rate: float = 3e-4
     batch_size: int = 256
@@ -42,6 +45,7 @@ class SacSettings:
     learning_starts: int = 2_000
     buffer_size: int = 200_000
     use_sde: bool = False
+    weight_decay: float = 0.1
     net_arch: tuple[int, ...] = (64, 64)
 
 
@@ -85,7 +89,11 @@ def train_member(
         learning_starts=sac.learning_starts,
         buffer_size=min(sac.buffer_size, plan.steps),
         use_sde=sac.use_sde,
-        policy_kwargs={"net_arch": list(sac.net_arch)},
+        policy_kwargs={
+            "net_arch": list(sac.net_arch),
+            "optimizer_class": torch.optim.AdamW,
+            "optimizer_kwargs": {"weight_decay": sac.weight_decay},
+        },
     )
     model.learn(plan.steps, callback=_Progress(progress))
     if any(not torch.isfinite(p).all() for p in model.policy.actor.parameters()):

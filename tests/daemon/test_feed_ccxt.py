@@ -250,6 +250,14 @@ async def test_a_known_candle_that_the_venue_now_tells_differently_is_late() -> 
     assert (late.known, late.candle) == (known, candle(8, walk(1, 11)[8]))
 
 
+async def test_a_journal_that_ends_after_the_venues_newest_candle_is_refused() -> None:
+    venue = venue_with(10)
+    known = candle(500, (1.0, 2.0, 0.5, 1.5, 3.0))
+    async with venue:
+        with pytest.raises(ConfigError, match="belongs to another market"):
+            await anext(feed_of(venue).events({"BTC/USDT": known}))
+
+
 async def test_history_of_several_symbols_comes_in_time_order_and_in_the_configured_order() -> None:
     venue = venue_with(1_500, "BTC/USDT", "ETH/USDT")
     del venue.markets["BTCUSDT"].candles[at(1_490)]

@@ -114,6 +114,19 @@ async def test_a_silent_venue_makes_it_unready_but_never_dead() -> None:
     assert health.report().waiting == ("no candle for 3631 s, though one is due every 3600 s",)
 
 
+async def test_each_candle_renews_the_wait_for_the_next_and_so_does_the_end_of_recovery() -> None:
+    clock = ManualClock()
+    health = told(clock, taken(is_backfill=True))
+    await clock.advance(200.0)
+    health.publish(STARTED)
+    await clock.advance(20.0)
+    assert health.report().is_ready
+    health.publish(taken())
+    health.publish(MARKED)
+    await clock.advance(20.0)
+    assert health.report().is_ready
+
+
 async def test_a_recorded_source_that_falls_silent_is_our_own_death() -> None:
     clock = ManualClock()
     health = told(clock, STARTED, taken(), MARKED)

@@ -189,10 +189,11 @@ async def test_strange_names_are_refused(server: HttpServer, daemon: Daemon, hos
     "request_text",
     [
         "GET /metrics HTTP/1.1\r\n\r\n",
+        "GET /metrics HTTP/1.0\r\n\r\n",
         "GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
         "GET http://evil.example/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
-    ids=["no host", "two hosts", "absolute target"],
+    ids=["no host", "no host, old", "two hosts", "absolute target"],
 )
 async def test_a_request_without_one_plain_host_is_refused(
     server: HttpServer, daemon: Daemon, request_text: str
@@ -308,7 +309,7 @@ async def test_the_loop_goes_on_while_clients_misbehave(server: HttpServer) -> N
         before_s = time.monotonic()
         await asyncio.sleep(0.005)
         latest_s = max(latest_s, time.monotonic() - before_s)
-    assert latest_s < 0.5  # a blocked loop would wait for the attackers' own end, 0.4 s and more, each
+    assert latest_s < 2.0  # served one after the other, they would hold the loop for 8 s
 
 
 # ---- start and end ----------------------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ def test_a_decision_tells_latency_target_disagreement_and_distance() -> None:
     assert value(samples, "sacd_target_exposure_ratio", symbol=BTC) == 0.4
     assert value(samples, "sacd_disagreement_ratio", symbol=BTC) == 0.125
     assert value(samples, "sacd_distribution_distance", symbol=BTC) == 1.75
-    assert value(samples, "sacd_last_decision_timestamp_seconds") == pytest.approx(CLOSE_S + 1.002)
+    assert value(samples, "sacd_last_decision_timestamp_seconds") == pytest.approx(CLOSE_S + 1.002, rel=0.0, abs=1e-5)
 
 
 def test_while_warming_up_no_disagreement_and_no_distance_is_claimed() -> None:

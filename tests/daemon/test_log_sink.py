@@ -1,0 +1,127 @@
+from typing import Any
+
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from daemon.log_sink import LogSink
+from daemon.ports import FeedHealth, FeedStatus, Gap, LateCandle
+from strategy.order import OrderState
+from strategy.portfolio import Position
+from strategy.risk import TradingState, VerdictReason
+from tests.fakes import events
+from tests.fakes.events import BTC
+
+
+def lines(*published: Any) -> list[dict[str, Any]]:
+    with capture_logs() as written:
+        sink = LogSink(structlog.get_logger(), journal="state/journal.sqlite")
+        for event in published:
+            sink.publish(event)
+    return [dict(line) for line in written]
+
+
+def test_candles_of_one_time_are_one_line() -> None:
+    written = lines(
+        events.taken(BTC, 0, 61_234.1),
+        events.taken("ETH/USDT", 0, 4_500.123456789),
+        events.decided(events.hold(), 0),
+        events.decided(events.hold(symbol="ETH/USDT"), 0),
+        events.taken(BTC, 1),
+        events.taken(BTC, 2),
+        events.marked(events.portfolio()),
+    )
+    assert [line["event"] for line in written] == ["candle", "decision", "decision", "candle", "candle", "account"]
+    assert written[0]["close"] == {BTC: 61_234.1, "ETH/USDT": 4_500.1235}
+    assert written[0]["at"] == "2021-11-03 14:00 UTC"
+
+
+def test_a_decision_says_who_voted_what_and_what_came_of_it() -> None:
+    order = events.order()
+    (line,) = lines(events.decided(events.approved(order, 0.2, 0.24), stop=events.stop_order(), seq=77))
+    assert line["verdict"] == "buys 0.0123 to 24 %"
+    assert line["votes"] == [[0.82, 0.5, 0.5], [-0.4, 0.5, 0.5], [0.05, 0.5, 0.5]]
+    assert (line["order"], line["quantity"], line["side"]) == ("s-1", 0.0123, "buy")
+    assert (line["stop"], line["seq"], line["latency_ms"], line["target"]) == (58_200.0, 77, 1.3, 0.24)
+
+
+def test_backfill_is_told_once_per_some_hundred_candles() -> None:
+    written = lines(*(events.taken(n=n, is_backfill=True) for n in range(1_200)), events.taken(n=1_200))
+    assert [(line["event"], line.get("candles")) for line in written] == [("warm_up", 500), ("warm_up", 500)]
+    written = lines(*(events.taken(n=n, is_backfill=True) for n in range(700)), events.stopped(events.portfolio()))
+    assert [line["event"] for line in written] == ["warm_up", "warm_up", "stopped"]
+    assert written[1]["candles"] == 200
+    assert written[0]["first"] == "2021-11-03 13:00 UTC"
+
+
+def test_candles_without_votes_are_warm_up_and_their_account_is_not_told() -> None:
+    published: list[Any] = []
+    for n in range(600):
+        warming = events.hold(VerdictReason.WARMING_UP)
+        published += [
+            events.taken(n=n),
+            events.decided(warming, n, votes=None),
+            events.marked(events.portfolio(), None),
+        ]
+    published += [events.taken(n=600), events.decided(events.hold(), 600), events.marked(events.portfolio())]
+    written = lines(*published)
+    assert [(line["event"], line.get("candles")) for line in written] == [
+        ("warm_up", 500),
+        ("warm_up", 100),
+        ("candle", None),
+        ("decision", None),
+        ("account", None),
+    ]
+
+
+def test_a_fill_shows_its_slippage_against_the_reference() -> None:
+    (line,) = lines(events.fill(events.order(price=60_000.0), price=60_030.0, fee=0.738369123456))
+    assert line["event"] == "fill"
+    assert line["slippage_bp"] == 5.0  # 30 of 60,000 is 0.05 %
+    assert line["fee"] == 0.73836912
+
+
+def test_trouble_is_a_warning() -> None:
+    made = events.order()
+    halted = events.risk(TradingState.HALTED, VerdictReason.MAX_DRAWDOWN_EXCEEDED)
+    written = lines(
+        events.moved(made, OrderState.FILLED),
+        events.moved(made, OrderState.REJECTED, detail="no\nfunds"),
+        FeedStatus(health=FeedHealth.LIVE),
+        FeedStatus(health=FeedHealth.RECONNECTING, detail="timeout"),
+        Gap(symbol=BTC, first_ms=events.BEGIN_MS, missing=3),
+        LateCandle(candle=events.candle(close=2.0), known=events.candle(close=1.0)),
+        events.marked(events.portfolio(), state=halted),
+    )
+    assert [(line["event"], line["log_level"]) for line in written] == [
+        ("order", "info"),
+        ("order", "warning"),
+        ("feed", "info"),
+        ("feed", "warning"),
+        ("gap", "warning"),
+        ("late_candle", "warning"),
+        ("account", "warning"),
+    ]
+    assert written[1]["detail"] == "no funds"
+    assert (written[5]["close"], written[5]["known_close"]) == (2.0, 1.0)
+    assert written[6]["why"] == "drawdown limit reached"
+
+
+def test_the_end_is_summed_up() -> None:
+    held = {BTC: Position(quantity=0.05, average_entry=60_000.0, mark=60_000.0)}
+    written = lines(events.started(), events.stopped(events.portfolio(7_500.0, **held)))
+    assert [line["event"] for line in written] == ["started", "stopped"]
+    end = written[1]
+    assert end["ran_s"] == 761.0
+    assert (end["equity"], end["gain"]) == (10_500.0, 0.05)  # 7,500 + 0.05 x 60,000, began with 10,000
+    assert (end["hold_equity"], end["hold_gain"]) == (10_912.02, 0.091202)
+    assert (end["decisions"], end["orders"], end["fills"]) == (1_204, 31, 30)
+    assert end["positions"] == {BTC: 0.05}
+    assert end["journal"] == "state/journal.sqlite"
+
+
+@given(st.lists(events.any_event, max_size=30))
+def test_any_order_of_events_can_be_logged(published: list[Any]) -> None:
+    for line in lines(*published):
+        assert line["log_level"] in {"info", "warning"}
