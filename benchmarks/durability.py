@@ -1,8 +1,8 @@
 """What one durable decision costs, against one fdatasync of 200 bytes on the same file system.
 
 A decision is six records of about 2 KB together, appended through `await journal.append(...)` from an asyncio loop,
-thread hop and hash chain included. The floor appends 200 bytes to a file and calls fdatasync. Blocks of both alternate
-in one run, so that whatever else the machine does falls on both.
+thread hop and hash chain included. The floor appends 200 bytes to a file and calls fdatasync. Both take turns, so that
+whatever else the machine does falls on both.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from statistics import median
 import structlog
 
 from benchmarks.result import Result
+from benchmarks.timing import Rounds, spread
 from daemon.journal import SqliteJournal
 from daemon.ports import Record
 
@@ -34,45 +35,44 @@ class _WallClock:
         await asyncio.sleep(seconds)
 
 
-def run() -> list[Result]:
+def run(*, quick: bool = False) -> list[Result]:
     """Return the one result of this module; takes a few seconds."""
     # The log line about the opened journal would stand between the results.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".durability-") as directory:
-        ours_s, floor_s = asyncio.run(_measure(Path(directory)))
-    rounds = ", ".join(f"{a / b:.2f}" for a, b in zip(ours_s, floor_s, strict=True))
-    ours, floor = median(ours_s), median(floor_s)
+        taken = asyncio.run(_measure(Path(directory), 1 if quick else _ROUNDS))
+    ratios = taken.ratios("lower")
     return [
         Result(
             name="durable decision",
-            ratio=median(a / b for a, b in zip(ours_s, floor_s, strict=True)),
+            ratio=median(ratios),
             target=2.0,
             better="lower",
-            ours=f"{ours * 1e6:.0f} us, six records in one commit",
-            reference=f"{floor * 1e6:.0f} us, one fdatasync of 200 bytes",
-            note=f"rounds {rounds}",
+            ours=f"{taken.ours * 1e6:.0f} us, six records in one commit",
+            reference=f"{taken.reference * 1e6:.0f} us, one fdatasync of 200 bytes",
+            note=spread(ratios),
         )
     ]
 
 
-async def _measure(directory: Path) -> tuple[list[float], list[float]]:
+async def _measure(directory: Path, rounds: int) -> Rounds:
     """Return the medians of each round: seconds of a durable decision, seconds of the floor."""
     journal = SqliteJournal.open(directory / "journal.db", _WallClock())
     descriptor = os.open(directory / "floor", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     try:
         for candle in range(_WARM_UP):
             await _decide(journal, candle)
-        pairs = [await _round(journal, descriptor) for _ in range(_ROUNDS)]
+        pairs = [await _round(journal, descriptor) for _ in range(rounds)]
     finally:
         os.close(descriptor)
         await journal.close()
-    return [ours for ours, _ in pairs], [floor for _, floor in pairs]
+    return Rounds(ours_s=[ours for ours, _ in pairs], reference_s=[floor for _, floor in pairs])
 
 
 async def _round(journal: SqliteJournal, descriptor: int) -> tuple[float, float]:
-    ours = [await _decide(journal, candle) for candle in range(_PER_ROUND)]
-    floor = [_sync(descriptor) for _ in range(_PER_ROUND)]
-    return median(ours), median(floor)
+    # One of each in turn: how long a disk takes to sync jumps by twenty times from one second to the next.
+    pairs = [(await _decide(journal, candle), _sync(descriptor)) for candle in range(_PER_ROUND)]
+    return median(ours for ours, _ in pairs), median(floor for _, floor in pairs)
 
 
 async def _decide(journal: SqliteJournal, candle: int) -> float:
@@ -104,13 +104,3 @@ def _decision(candle: int) -> list[Record]:
         Record(kind="fill", payload={**order, "price": price * 1.001, "fee": 0.5187, "at_ms": at_ms, "fill_id": "1"}),
         Record(kind="checkpoint", payload={"cash": 7_312.5, "positions": {"BTC/USDT": row[:6]}, "equity": 10_498.75}),
     ]
-
-
-def main() -> None:
-    """Print the result."""
-    for result in run():
-        print(result.format())
-
-
-if __name__ == "__main__":
-    main()

@@ -3,12 +3,14 @@
 Members are 256x256 with 40 inputs, one observation at a time, one thread each.
 """
 
-from functools import partial
 from itertools import cycle, islice
-from typing import Any
+from statistics import median
 
+import numpy as np
+
+from benchmarks.members import Members
 from benchmarks.result import Result
-from benchmarks.timing import Rounds, answer, in_child, spread, take_turns, typical_s
+from benchmarks.timing import spread, take_turns, typical_s
 
 _ROUNDS = 9
 _OURS_PER_ROUND = 2_000
@@ -19,30 +21,28 @@ _TARGET = 20.0
 
 def run(*, quick: bool = False) -> list[Result]:
     """Return one result for plain policies and one for policies with gSDE; takes about ten seconds."""
-    return [_result(**figures) for figures in in_child("benchmarks.ensemble_forward", quick=quick)]
+    return [_measure("plain", use_sde=False, quick=quick), _measure("gSDE", use_sde=True, quick=quick)]
 
 
-def _result(kind: str, rounds: dict[str, Any], difference: float) -> Result:
-    taken = Rounds(**rounds)
+def _measure(kind: str, *, use_sde: bool, quick: bool) -> Result:
+    members = Members(_INPUTS, (256, 256), use_sde=use_sde)
+    observations = np.random.default_rng(0).standard_normal((64 if quick else 2_048, _INPUTS), dtype=np.float32)
+    answers = np.stack([members.predict(observation) for observation in observations])
+    difference = float(np.abs(members.ensemble.act(observations) - answers).max())
+    ours, reference = cycle(observations), cycle(observations)
+    share = 50 if quick else 1
+    rounds = take_turns(
+        lambda: typical_s(members.ensemble.act_one, islice(ours, _OURS_PER_ROUND // share)),
+        lambda: typical_s(members.predict, islice(reference, _REFERENCE_PER_ROUND // share)),
+        1 if quick else _ROUNDS,
+    )
+    ratios = rounds.ratios("higher")
     return Result(
         name=f"ensemble forward, three 256x256 members, {kind}",
-        ratio=median(taken.speed_up),
+        ratio=median(ratios),
         target=_TARGET,
         better="higher",
-        ours=f"{taken.ours * 1e6:.1f} us",
-        reference=f"{taken.reference * 1e6:.0f} us, three SB3 predict calls",
-        note=f"{spread(taken.speed_up)}; answers differ by at most {difference:.1e}",
+        ours=f"{rounds.ours * 1e6:.1f} us",
+        reference=f"{rounds.reference * 1e6:.0f} us, three SB3 predict calls",
+        note=f"{spread(ratios)}; answers differ by at most {difference:.1e}",
     )
-
-
-def _measure(quick: bool) -> list[dict[str, Any]]:
-    return [_kind("plain", use_sde=False, quick=quick), _kind("gSDE", use_sde=True, quick=quick)]
-
-
-def _kind(kind: str, *, use_sde: bool, quick: bool) -> dict[str, Any]:
-    """Return the seconds per decision of each round, and the largest difference between the answers."""
-    import numpy as np  # noqa: PLC0415  # in the child only, after the threads are set
-    
-    from benchmarks.members import Members  # noqa: PLC0415
-
-    members = Members(_INPUTS, [256, 256], use_sde=use_sde)

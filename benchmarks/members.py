@@ -1,9 +1,11 @@
-"""Policies as Stable-Baselines3 keeps them, each with its NumPy twin: untrained, for time does not depend on weights."""
+"""Policies as Stable-Baselines3 keeps them, each with its NumPy twin; untrained, as time does not depend on weights."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3 import SAC
@@ -14,17 +16,19 @@ from training.export import build_actor, export_actor
 
 
 class Members:
-    """Three policies of one architecture and the ensemble of their twins."""
+    """Three policies of one architecture and the ensemble of their twins, all of equal weight."""
 
-    def __init__(self, inputs: int, net_arch: list[int], *, use_sde: bool) -> None:
-        """inputs: length of an observation.  net_arch: sizes of the hidden layers."""
-        self.models = [_model(inputs, net_arch, seed, use_sde=use_sde) for seed in range(3)]
-        actors = [build_actor(export_actor(model), f"member-{i}") for i, model in enumerate(self.models)]
+    def __init__(self, inputs: int, net_arch: Sequence[int], *, use_sde: bool = False) -> None:
+        """Make them. inputs: length of an observation.  net_arch: sizes of the hidden layers."""
+        torch.set_num_threads(1)
+        models = [_model(inputs, list(net_arch), seed, use_sde=use_sde) for seed in range(3)]
+        actors = [build_actor(export_actor(model), f"member-{seed}") for seed, model in enumerate(models)]
+        self.models = models
         self.ensemble = Ensemble(actors, [1.0 / 3.0] * 3)
 
-    def predict(self, observation: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Ask one policy after another, as Stable-Baselines3 is used; (3,) float32 each."""
-        return [model.predict(observation, deterministic=True)[0] for model in self.models]
+    def predict(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the (3, 3) actions for one observation, asking the policies one after another as SB3 is used."""
+        return np.stack([model.predict(observation, deterministic=True)[0] for model in self.models])
 
 
 def _model(inputs: int, net_arch: list[int], seed: int, *, use_sde: bool) -> SAC:

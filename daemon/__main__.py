@@ -8,9 +8,13 @@ def main() -> None:
     """Run the command line and exit with its code."""
     # With several threads OpenBLAS splits sums differently, and the same decision would have other last bits.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from daemon.cli import command_line  # noqa: PLC0415 - only now may NumPy be imported
+    try:
+        from daemon.cli import command_line  # noqa: PLC0415 - only now may NumPy be imported
 
-    sys.exit(command_line())
+        code = command_line()
+    except KeyboardInterrupt:
+        code = 130  # Ctrl-C before anything began: as the shell says it
+    sys.exit(code)
 
 
 if __name__ == "__main__":

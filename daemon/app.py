@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
 import structlog
@@ -25,7 +25,7 @@ from daemon.clock import SystemClock
 from daemon.config import Config
 from daemon.control import ControlServer
 from daemon.engine import COMMANDS, Engine, Model
-from daemon.errors import ConfigError, SacdError
+from daemon.errors import ConfigError, FatalError, SacdError
 from daemon.events import CandleTaken, Event, Started
 from daemon.feed_file import FileFeed
 from daemon.feed_simulated import SimulatedFeed
@@ -46,13 +46,14 @@ from daemon.terminal import TerminalView
 from strategy.bundle import Bundle
 from strategy.features import WINDOW, FeatureWindow
 from strategy.observation import OBSERVATION_HASH
-from strategy.order import Order, OrderEvent, OrderReport
+from strategy.order import Order, OrderEvent, OrderReport, Side
 from strategy.trader import Setup, Trader
 
 _HISTORY = WINDOW + 100
 """Candles fetched before the first decision: the window, and some for those a venue lacks."""
 _LAG_EVERY_S = 0.5
 _log = structlog.get_logger()
+_Answer = TypeVar("_Answer")
 
 
 def make_feed(config: Config, clock: Clock) -> Feed:
@@ -190,9 +191,12 @@ class App:
         self._log_stream = log_stream
         self._stopping = asyncio.Event()
         self._reason = "end of data"
+        self._is_open = False
+        self._failure: FatalError | None = None
 
     async def run(self) -> None:
         """Trade until the feed ends or a signal comes. Raises SacdError; whatever was opened is closed."""
+        self._listen_for_signals()
         async with AsyncExitStack() as stack:
             self._make_state_dir()
             stack.callback(self._logs().close)
@@ -201,7 +205,11 @@ class App:
             stack.push_async_callback(feed.close)
             journal = SqliteJournal.open(journal_path(self._config), self._clock)
             stack.push_async_callback(journal.close)
-            setup = self._setup(await feed.instruments())
+            instruments = await self._unless_stopped(feed.instruments())
+            if instruments is None:
+                _log.info("stopped", reason=self._reason, detail="before the account was opened")
+                return
+            setup = self._setup(instruments)
             trader = make_trader(setup, bundle, self._config.daemon.initial_cash)
             recovered = recover(journal_path(self._config), trader, account_of(self._config))
             watchers = self._watchers(feed.is_live)
@@ -213,15 +221,29 @@ class App:
                 journal=journal,
                 sinks=watchers.sinks,
             )
+            # What can still be refused comes before the first record of the run.
+            url = await self._serve(stack, watchers, engine)
             await engine.start(run_record(self._config, setup, bundle))
             await self._reopen(engine, feed.is_live)
-            url = await self._serve(stack, watchers, engine)
+            self._is_open = True
             if watchers.view is not None:
                 watchers.view.start()
                 stack.callback(watchers.view.stop)
-            _log.info("recovered", decisions=recovered.memory.decisions, mismatches=recovered.mismatches, metrics=url)
+            tell = _log.warning if recovered.mismatches else _log.info
+            tell("recovered", decisions=recovered.memory.decisions, mismatches=recovered.mismatches, metrics=url)
             self._announce(watchers.sinks, engine, bundle, recovered)
             await self._trade(engine, feed, watchers)
+
+    async def _unless_stopped(self, asked: Coroutine[Any, Any, _Answer]) -> _Answer | None:
+        """Return what the venue answers, None when a signal comes first."""
+        answer, stopping = asyncio.create_task(asked), asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({answer, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if answer.done():
+            return answer.result()
+        answer.cancel()
+        await asyncio.wait({answer})
+        return None
 
     # ---- building -----------------------------------------------------------------------------------------------
     def _make_state_dir(self) -> None:
@@ -237,7 +259,13 @@ class App:
         stream = self._log_stream
         if self._has_view:
             # The screen belongs to the view; lines go beside the journal.
-            stream = journal_path(self._config).with_suffix(".log").open("a", encoding="utf-8")
+            path = journal_path(self._config).with_suffix(".log")
+            try:
+                stream = path.open("a", encoding="utf-8")
+            except OSError as error:
+                raise ConfigError(
+                    f"daemon.state_dir: {path} cannot be written ({error.strerror}); name a directory we may write"
+                ) from error
         return configure_logging(
             level=self._config.log.level,
             form=self._config.log.format,
@@ -289,6 +317,7 @@ class App:
             instruments=trader.setup.instruments,
             costs=trader.setup.costs,
             funds=lambda: trader.portfolio.cash,
+            held=lambda symbol: trader.portfolio.positions[symbol].quantity,
             is_live=is_live,
             last=memory.last.values(),
         )
@@ -302,15 +331,19 @@ class App:
             sinks=sinks,
             cash=self._config.daemon.initial_cash,
             checkpoint_every=self._config.journal.checkpoint_every,
+            is_live=is_live,
         )
 
     async def _reopen(self, engine: Engine, is_live: bool) -> None:
-        """Hand what was in flight to the venue again; on a live feed an old order is stale and ends instead."""
+        """Hand what was in flight to the venue again; on a live feed an old purchase is stale and ends instead.
+
+        An old sale is not: what it was to sell is still held.
+        """
         now_ms, span_ms = self._clock.now_ms(), self._config.timeframe.span_ms
         fresh, stale = list[Order](), list[Order]()
         for status in list(engine.memory.orders.values()):
             is_old = is_live and now_ms - status.order.decided_ms > span_ms
-            (stale if is_old else fresh).append(status.order)
+            (stale if is_old and status.order.side is Side.BUY else fresh).append(status.order)
         engine.expire(
             OrderReport(
                 client_id=order.client_id,
@@ -325,15 +358,15 @@ class App:
 
     async def _serve(self, stack: AsyncExitStack, watchers: _Watchers, engine: Engine) -> str:
         control = ControlServer(self._config.control_socket, lambda verb, _args: self._control(engine, watchers, verb))
-        await control.start()
         stack.push_async_callback(control.close)
+        await control.start()
         if not self._config.http.enabled:
             return ""
         http = HttpServer(
             self._config.http.host, self._config.http.port, watchers.health.report, watchers.metrics.render
         )
-        await http.start()
         stack.push_async_callback(http.close)
+        await http.start()
         return http.url
 
     def _announce(self, sinks: Sequence[Sink], engine: Engine, bundle: Bundle, recovered: Recovered) -> None:
@@ -360,14 +393,18 @@ class App:
             sink.publish(started)
 
     # ---- running ------------------------------------------------------------------------------------------------
-    async def _trade(self, engine: Engine, feed: Feed, watchers: _Watchers) -> None:
+    def _listen_for_signals(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._stop, signal.Signals(number).name)
+
+    async def _trade(self, engine: Engine, feed: Feed, watchers: _Watchers) -> None:
         trading = asyncio.create_task(engine.run(feed.events(dict(engine.memory.last))))
         helpers = [
             asyncio.create_task(self._measure_lag(watchers.metrics)),
             asyncio.create_task(self._feed_watchdog(watchers)),
         ]
+        if feed.is_live:
+            helpers.append(asyncio.create_task(engine.watch()))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({trading, stopping, *helpers}, return_when=asyncio.FIRST_COMPLETED)
@@ -376,6 +413,8 @@ class App:
             await engine.quiesce(trading)
             for task in (*helpers, stopping):
                 task.cancel()
+        if self._failure is not None:
+            raise self._failure
         failed = [t for t in (trading, *helpers) if t.done() and not t.cancelled() and t.exception() is not None]
         if failed:
             raise failed[0].exception() or SacdError("a task ended without a reason")
@@ -403,9 +442,17 @@ class App:
 
     # ---- control ------------------------------------------------------------------------------------------------
     async def _control(self, engine: Engine, watchers: _Watchers, verb: str) -> dict[str, Any]:
-        if verb in COMMANDS:
+        if verb not in COMMANDS:
+            return status(engine, watchers.health)
+        if not self._is_open:
+            raise SacdError(f"sacd is starting and cannot {verb} yet: ask again in a moment")
+        try:
             return {"effect": await engine.command(verb, "socket")}
-        return status(engine, watchers.health)
+        except FatalError as error:
+            # The account has moved and the journal has not: whoever asked is told, and the daemon ends.
+            self._failure = error
+            self._stopping.set()
+            raise
 
 
 def status(engine: Engine, health: Health) -> dict[str, Any]:

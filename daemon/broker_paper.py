@@ -15,7 +15,7 @@ from strategy.simulation import SimulatedExchange
 
 
 class PaperBroker:
-    """Implements `ports.Broker`. funds: returns the account's cash in quote."""
+    """Implements `ports.Broker`. funds: the account's cash in quote; held: what it holds of a symbol in base."""
 
     def __init__(
         self,
@@ -23,10 +23,11 @@ class PaperBroker:
         instruments: Mapping[str, Instrument],
         costs: CostModel,
         funds: Callable[[], float],
+        held: Callable[[str], float],
         is_live: bool,
         last: Iterable[Candle] = (),
     ) -> None:
-        self._exchange = SimulatedExchange(instruments, costs, funds)
+        self._exchange = SimulatedExchange(instruments, costs, funds, held)
         self._is_live = is_live
         for candle in last:
             self._exchange.see(candle)
@@ -37,6 +38,19 @@ class PaperBroker:
         return [
             OrderReport(
                 client_id=order.client_id, symbol=order.symbol, event=OrderEvent.ACCEPTED, at_ms=order.decided_ms
+            )
+        ]
+
+    async def cancel(self, order: Order, reason: str) -> Sequence[OrderReport]:
+        """End an order that has not filled, at once."""
+        self._exchange.cancel(order)
+        return [
+            OrderReport(
+                client_id=order.client_id,
+                symbol=order.symbol,
+                event=OrderEvent.CANCELLED,
+                at_ms=order.decided_ms,
+                detail=reason,
             )
         ]
 

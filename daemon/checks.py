@@ -1,5 +1,6 @@
 """`sacd check`: everything that can be found out before trading, each with a plain verdict."""
 
+import os
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -62,6 +63,8 @@ async def _ensemble(config: Config) -> str:
 async def _state_dir(config: Config) -> str:
     directory = config.daemon.state_dir
     existing = next(d for d in (directory, *directory.parents) if d.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise SacdError(f"{existing}: may not be written by this user: change its owner, or [daemon] state_dir")
     free = shutil.disk_usage(existing).free
     if free < _LEAST_FREE_BYTES:
         raise SacdError(f"{directory}: {free / 2**20:.0f} MiB free, want {_LEAST_FREE_BYTES / 2**20:.0f}: make room")

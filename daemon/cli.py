@@ -6,6 +6,7 @@ message, never a traceback.
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -39,21 +40,38 @@ app.add_typer(models_app, name="models")
 def command_line() -> int:
     """Run the command and return its exit code."""
     try:
+        code = _run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; nothing more can be written, also not at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _run() -> int:
+    try:
         app(standalone_mode=True)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except (SacdError, StrategyError) as error:
         print(f"sacd: {error}", file=sys.stderr)  # noqa: T201
         return getattr(error, "exit_code", 1)
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough; nothing more can be written, also not at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     return 0
 
 
 def _config(path: Path) -> Config:
     return load_config(path, os.environ)
+
+
+def _quiet_logs() -> None:
+    """Keep what parts of the daemon log away from standard output, which is for the answer; warnings still show."""
+    import structlog  # noqa: PLC0415 - only where something logs
+
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def _print_json(value: Any) -> None:  # noqa: ANN401 - JSON types
@@ -75,6 +93,7 @@ def check(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Check configuration, ensemble, state directory, journal and, if there is one, the exchange."""
     from daemon.checks import run_checks  # noqa: PLC0415
 
+    _quiet_logs()
     results = asyncio.run(run_checks(_config(config)))
     if as_json:
         _print_json({"checks": [result.to_json() for result in results], "ok": all(r.is_good for r in results)})
@@ -277,6 +296,7 @@ def parity(
     from daemon.parity import prove  # noqa: PLC0415
     from daemon.status_text import parity_line  # noqa: PLC0415
 
+    _quiet_logs()
     results = [prove(_config(config), path) for path in data]
     keys = ("candles", "observations_differ", "actions_differ", "trades_differ", "equity_differ")
     whole = {key: sum(result[key] for result in results) for key in keys}

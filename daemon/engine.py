@@ -1,11 +1,13 @@
 """THE MAIN PATH, outer half: where a candle meets the world. Every `await` is an edge of the process.
 
 Order of steps for a group of final candles: fill what was waiting, decide, write everything down in one durable
-transaction, and only then let orders leave. Knows ports and strategy, nothing of exchanges, files or screens.
+transaction, and only then let orders leave. Records stand in the journal in the order in which they changed the
+account, which is what `fold.py` rests on: what a candle fills comes before the candle, its decisions right behind it.
+Knows ports and strategy, nothing of exchanges, files or screens.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +24,13 @@ from daemon.events import (
     OrderMoved,
     Stopped,
 )
+from daemon.feed_watch import FeedWatch
 from daemon.fold import Memory
 from daemon.ports import (
     Broker,
     CandleGroup,
     Clock,
     FeedEvent,
-    FeedHealth,
     FeedStatus,
     Gap,
     Journal,
@@ -37,9 +39,9 @@ from daemon.ports import (
     Record,
     Sink,
 )
-from strategy.order import Order, OrderReport, OrderStatus
+from strategy.order import Order, OrderReport, OrderStatus, Side
 from strategy.risk import Approved
-from strategy.trader import Trader, Voters
+from strategy.trader import Outcome, Trader, Voters
 
 _BATCH = 400
 """Backfilled candle groups that share a transaction: nothing depends on them until a decision follows."""
@@ -76,8 +78,9 @@ class Engine:
         sinks: Sequence[Sink],
         cash: float,
         checkpoint_every: int,
+        is_live: bool = False,
     ) -> None:
-        """cash: what the account was opened with, in quote.  checkpoint_every: decisions."""
+        """cash: what the account was opened with, in quote.  checkpoint_every: decisions.  is_live: of the feed."""
         self.trader = trader
         self.memory = memory
         self.model = model
@@ -88,6 +91,9 @@ class Engine:
         self._cash = cash
         self._checkpoint_every = checkpoint_every
         self._checkpoint_at = memory.decisions + checkpoint_every
+        self._is_live = is_live
+        self._watch = FeedWatch(clock)
+        self._run_seq = 0
         self._waiting: list[Record] = []
         self._lock = asyncio.Lock()
         self._count = _Counters()
@@ -124,14 +130,15 @@ class Engine:
     # ---- candles ------------------------------------------------------------------------------------------------
     async def _on_candles(self, group: CandleGroup) -> None:
         started_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
+        await self._hear(group.candles[0].close_ms)
+        self._apply(self._broker.on_market(group))
+        # On a live feed a market order may have found no trade for a whole candle: what is decided now starts from
+        # what is really held, so a purchase of before must not come on top of it.
+        await self._withdraw_buys("no trade came while its candle lasted", {candle.symbol for candle in group.candles})
         self._take_in(group)
         outcomes = self.trader.on_candles(group.candles, self.model.voters)
         self.memory.start_hold(self.trader, outcomes, self._cash)
-        written = []
-        for outcome in outcomes:
-            self.memory.take_outcome(outcome)
-            written.append(records.of_decision(outcome, self.model.id, self.trader.portfolio, self.trader.risk))
-        last_seq = await self._write(written)  # on disk before anything leaves the process
+        last_seq = await self._write(self._decisions(outcomes))  # on disk before anything leaves the process
         latency_s = self._clock.monotonic_s() - started_s
         await self._submit([o.verdict.order for o in outcomes if isinstance(o.verdict, Approved)])
         for outcome in outcomes:
@@ -147,8 +154,19 @@ class Engine:
             self._checkpoint_at = self.memory.decisions + self._checkpoint_every
             self._waiting.append(self._checkpoint())
 
+    def _decisions(self, outcomes: Iterable[Outcome]) -> list[Record]:
+        """Note decisions and the orders they approved; returns their records."""
+        written = []
+        for outcome in outcomes:
+            seen = self.memory.take_decision(outcome.sight.candle.symbol)
+            if isinstance(outcome.verdict, Approved):
+                self.memory.intend(outcome.verdict.order)
+            written.append(records.of_decision(outcome, seen, self.model.id, self.trader.portfolio, self.trader.risk))
+        return written
+
     async def _warm(self, group: CandleGroup) -> None:
         now_ms = self._clock.now_ms()
+        self._apply(self._broker.on_market(group))
         self._take_in(group)
         self.trader.warm(group.candles)
         for candle in group.candles:
@@ -157,27 +175,58 @@ class Engine:
             await self._write([])
 
     def _take_in(self, group: CandleGroup) -> None:
-        """Note the candles and let them meet what waits at the venue."""
         self._waiting.append(records.of_group(group))
         self.memory.take_candles(group)
-        self._apply(self._broker.on_market(group))
 
     # ---- between candles ----------------------------------------------------------------------------------------
     async def _on_trade(self, trade: MarketTrade) -> None:
+        await self._hear(trade.at_ms)
         self._apply(self._broker.on_market(trade))
+        before = self.trader.portfolio
         approved = self.trader.on_price(trade.symbol, trade.price, trade.at_ms)
-        if approved:
+        if self.trader.portfolio is not before:  # a limit is broken, also where nothing can be sold
+            await self._withdraw_buys("a limit of the account is broken")
             payload = {"symbol": trade.symbol, "price": trade.price, "at_ms": trade.at_ms}
             await self._command_orders("risk", payload, approved)
         elif self._waiting:
             await self._write([])
 
+    # ---- the health of a live feed ------------------------------------------------------------------------------
+    async def watch(self) -> None:
+        """Notice a live feed that falls silent, whatever it says itself, until cancelled."""
+        while True:
+            limits = self.trader.setup.limits
+            rest_s = self._watch.rest_s(limits)
+            if rest_s <= 0.0:
+                rest_s = limits.stale_feed_s
+                async with self._lock:
+                    await self._note_feed()
+                    await self._write([])
+            await self._clock.sleep_s(rest_s)
+
+    async def _hear(self, venue_ms: int) -> None:
+        if self._is_live:
+            self._watch.hear(venue_ms, self.trader.setup.limits)
+            await self._note_feed()
+
+    async def _note_feed(self) -> None:
+        """Tell trader and journal what we make of the feed, where that has changed."""
+        watch, state = self._watch, self.trader.risk
+        if (watch.is_stale, watch.is_skewed) != (state.is_stale, state.is_skewed):
+            status = watch.status(self.trader.setup.limits)
+            await self._set_feed(status, is_stale=watch.is_stale, is_skewed=watch.is_skewed)
+
     async def _on_feed(self, status: FeedStatus) -> None:
-        is_stale = status.health is not FeedHealth.LIVE
-        self.trader.set_feed(is_stale=is_stale)
-        payload = {"health": status.health.value, "detail": status.detail, "is_stale": is_stale, "is_skewed": None}
-        self._waiting.append(Record(kind="feed", payload=payload))
+        self._watch.told(status)
+        await self._set_feed(status, is_stale=self._watch.is_stale, is_skewed=self._watch.is_skewed)
         await self._write([])
+
+    async def _set_feed(self, status: FeedStatus, *, is_stale: bool, is_skewed: bool) -> None:
+        self.trader.set_feed(is_stale=is_stale, is_skewed=is_skewed)
+        payload = {"health": status.health.value, "detail": status.detail}
+        self._waiting.append(Record(kind="feed", payload={**payload, "is_stale": is_stale, "is_skewed": is_skewed}))
+        if is_stale:
+            await self._withdraw_buys("the feed is not live")
         self._publish(status)
 
     # ---- what a person asks -------------------------------------------------------------------------------------
@@ -188,12 +237,14 @@ class Engine:
             approved: list[Approved] = []
             match verb:
                 case "pause":
+                    await self._withdraw_buys("paused")
                     self.trader.pause()
                     effect = "paused: no new exposure; stops and exits go on"
                 case "resume":
                     self.trader.resume()
                     effect = "trading; the drawdown is counted from here"
                 case "flatten":
+                    await self._withdraw_buys("everything is being sold")
                     approved = self.trader.flatten(now_ms)
                     effect = f"paused, {len(approved)} positions are being sold"
                 case _:
@@ -206,21 +257,30 @@ class Engine:
     async def _command_orders(self, kind: str, payload: Mapping[str, Any], approved: Sequence[Approved]) -> None:
         orders = [verdict.order for verdict in approved]
         for order in orders:
-            self.memory.orders[order.client_id] = OrderStatus(order=order)
+            self.memory.intend(order)
         stored = {**payload, "orders": [records.of_order(order) for order in orders]}
         await self._write([Record(kind=kind, payload=stored)])
         await self._submit(orders)
 
     # ---- orders -------------------------------------------------------------------------------------------------
     async def _submit(self, orders: Iterable[Order]) -> None:
+        """Send orders. An older one still in flight was meant for the same holding: it ends first."""
         for order in orders:
+            for older in self.memory.before(order):
+                self._apply(await self._broker.cancel(older, "a newer order takes its place"))
             self._count.orders += 1
             self._apply(await self._broker.submit(order))
 
+    async def _withdraw_buys(self, reason: str, symbols: Collection[str] | None = None) -> None:
+        """End what would still raise exposure; symbols: None means all."""
+        for status in list(self.memory.orders.values()):
+            order = status.order
+            if order.side is Side.BUY and (symbols is None or order.symbol in symbols):
+                self._apply(await self._broker.cancel(order, reason))
+
     async def resubmit(self, orders: Iterable[Order]) -> None:
         """Hand orders that a recovery found open to the paper venue again, and protect what is held."""
-        for order in orders:
-            self._apply(await self._broker.submit(order))
+        await self._submit(orders)
         for symbol, stop in self.trader.stops.items():
             self._broker.protect(symbol, stop)
 
@@ -232,12 +292,15 @@ class Engine:
         """Fold what the venue says into orders, account and stops, report by report."""
         for report in reports:
             stop = self.trader.stops[report.symbol]
+            before = self.memory.orders.get(report.client_id)
             status = self.memory.move_order(
                 report.client_id,
                 report.event,
                 0.0 if report.fill is None else report.fill.quantity,
                 None if stop is None else OrderStatus(order=stop),
             )
+            if status == before:
+                continue  # what is submitted again after a restart is accepted again: nothing new
             self._waiting.append(records.of_report(report, status.state))
             self._publish(OrderMoved(report=report, state=status.state))
             if report.fill is not None:
@@ -256,7 +319,8 @@ class Engine:
 
     async def start(self, run: Record) -> None:
         """Write the record that a run begins."""
-        await self._write([run])
+        async with self._lock:
+            self._run_seq = await self._write([run])
 
     async def stop(self, reason: str) -> Stopped:
         """Write the last state and return the summary."""
@@ -278,7 +342,8 @@ class Engine:
             return stopped
 
     def _checkpoint(self) -> Record:
-        return Record(kind="checkpoint", payload={"trader": self.trader.state(), "memory": self.memory.to_json()})
+        state = {"run": self._run_seq, "trader": self.trader.state(), "memory": self.memory.to_json()}
+        return Record(kind="checkpoint", payload=state)
 
     # ---- those who watch ----------------------------------------------------------------------------------------
     def _publish_account(self) -> None:

@@ -67,5 +67,8 @@ def _compare(data: Path, model: Path, trace: Path, setup: Path) -> dict[str, Any
         if "No module named 'gymnasium'" in done.stderr:
             raise SacdError("the environment needs gymnasium: run `make test` once and use .venv-dev/bin/sacd parity")
         raise DataError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "the comparison failed")
-    result: dict[str, Any] = json.loads(done.stdout)
+    try:
+        result: dict[str, Any] = json.loads(done.stdout)
+    except ValueError as error:
+        raise SacdError(f"the comparison of {data.name} said no JSON: {done.stdout[:80]!r}") from error
     return {"file": data.name, **result}

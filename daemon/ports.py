@@ -122,6 +122,10 @@ class Broker(Protocol):
         """Send an order that is already journalled; returns what is known at once. Raises UnknownOutcome."""
         ...
 
+    async def cancel(self, order: Order, reason: str) -> Sequence[OrderReport]:
+        """End an order that has not filled; returns what is known at once. reason: in words. Raises UnknownOutcome."""
+        ...
+
     def on_market(self, event: CandleGroup | MarketTrade) -> Iterator[OrderReport]:
         """Yield what this market event does to our resting orders, in a fixed order.
 

@@ -37,19 +37,22 @@ def read_group(payload: Mapping[str, Any]) -> CandleGroup:
     return CandleGroup(candles=candles, is_backfill=payload["backfill"])
 
 
-def digest(candle: Candle) -> str:
-    """Return what a decision remembers of its candle: 16 hex digits that any changed byte changes."""
-    text = json.dumps([candle.symbol, candle.open_ms, *candle.values])
+def digest(before: str, candle: Candle) -> str:
+    """Return what a decision remembers of its candle and of those before it that nothing was decided on.
+
+    before: the digest of those, "" when there are none.  16 hex digits that any changed byte changes.
+    """
+    text = json.dumps([before, candle.symbol, candle.open_ms, *candle.values])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def of_decision(outcome: Outcome, model_id: str, portfolio: Portfolio, risk: RiskState) -> Record:
-    """Return the record of one decision: everything it saw, wanted and was allowed."""
+def of_decision(outcome: Outcome, seen: str, model_id: str, portfolio: Portfolio, risk: RiskState) -> Record:
+    """Return the record of one decision: everything it saw, wanted and was allowed. seen: digest of its candles."""
     sight, verdict, decision = outcome.sight, outcome.verdict, outcome.verdict.decision
     payload = {
         "symbol": decision.symbol,
         "open_ms": sight.candle.open_ms,
-        "candle": digest(sight.candle),
+        "candle": seen,
         "observation": None if sight.observation is None else sight.observation.tobytes().hex(),
         "distance": sight.distance,
         "votes": None if outcome.votes is None else outcome.votes.tolist(),

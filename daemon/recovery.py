@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from daemon import journal_reader, records
 from daemon.errors import ConfigError, FatalError
-from daemon.fold import Fold, Memory, Recorded
-from daemon.ports import CandleGroup
-from strategy.errors import StrategyError
+from daemon.fold import Difference, Fold, Memory, Recorded, begin, readable
+from daemon.ports import Entry
+from strategy.candle import Candle
 from strategy.features import WINDOW
 from strategy.trader import Trader
+
+_SPAN = 2
+"""Entries per candle and symbol that are read at first to fill the windows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,26 +33,24 @@ class Recovered:
 
 
 def recover(path: Path, trader: Trader, account: Mapping[str, Any]) -> Recovered:
-    """Bring `trader` to where the journal at `path` ends.
+    """Bring `trader` to where the journal at `path` ends; it keeps its own parameters and reference for what follows.
 
     account: what must be the same for an account to be continued, `cash` (quote) among it.
     Raises ConfigError when the journal belongs to another account, FatalError when it cannot be read.
     """
     fold = Fold(trader, account["cash"])
-    first = next(iter(journal_reader.read(path, kinds={"run"}, limit=1)), None) if path.exists() else None
+    first = next(iter(journal_reader.read(path, limit=1)), None) if path.exists() else None
     if first is None:
         return Recovered(memory=fold.memory, is_new=True, last_seq=0, mismatches=0)
-    refuse_other_account(path, first.payload["account"], account)
-    checkpoint = journal_reader.last_of_kind(path, "checkpoint")
-    after = 0
+    setup, reference = trader.setup, trader.reference
     try:
-        if checkpoint is not None:
-            after = checkpoint.seq
-            _fill_windows(path, after, fold)
-            fold.restore(checkpoint.payload)
-        return _fold_rest(path, after, fold)
-    except (StrategyError, KeyError, TypeError, ValueError) as error:
-        raise FatalError(f"journal {path} cannot be continued: {error}; `sacd journal verify` says where") from error
+        with readable(first):
+            refuse_other_account(path, first.payload["account"], account)
+        last_seq, mismatches = _fold(path, fold, first)
+    except FatalError as error:
+        raise FatalError(f"journal {path} cannot be continued: {error}; see `sacd journal verify`") from error
+    begin(trader, setup, reference)
+    return Recovered(memory=fold.memory, is_new=False, last_seq=last_seq, mismatches=mismatches)
 
 
 def refuse_other_account(path: Path, stored: Mapping[str, Any], present: Mapping[str, Any]) -> None:
@@ -69,16 +67,14 @@ def refuse_other_account(path: Path, stored: Mapping[str, Any], present: Mapping
 
 def _fill_windows(path: Path, until: int, fold: Fold) -> None:
     """Fill the feature windows with the last candles before the checkpoint, without touching the account."""
-    windows: dict[str, deque[CandleGroup]] = {}
-    for entry in _candles_before(path, until, len(fold.trader.features)):
-        group = records.read_group(entry)
-        for candle in group.candles:
-            alone = CandleGroup(candles=(candle,), is_backfill=True)
-            windows.setdefault(candle.symbol, deque(maxlen=WINDOW)).append(alone)
-    for symbol, groups in windows.items():
-        for group in groups:
-            fold.trader.features[symbol].push(group.candles[0])
-        fold.memory.last[symbol] = groups[-1].candles[0]
+    windows: dict[str, deque[Candle]] = {}
+    for payload in _candles_before(path, until, len(fold.trader.features)):
+        for candle in records.read_group(payload).candles:
+            windows.setdefault(candle.symbol, deque(maxlen=WINDOW)).append(candle)
+    for symbol, candles in windows.items():
+        for candle in candles:
+            fold.trader.features[symbol].push(candle)
+        fold.memory.last[symbol] = candles[-1]
 
 
 def _candles_before(path: Path, until: int, symbols: int) -> list[Mapping[str, Any]]:
@@ -87,7 +83,7 @@ def _candles_before(path: Path, until: int, symbols: int) -> list[Mapping[str, A
     A symbol may have been silent for a while, so the span that is read doubles until each window is full or the
     journal begins.
     """
-    span = 2 * WINDOW * (symbols + 1)
+    span = _SPAN * WINDOW * (symbols + 1)
     while True:
         start = max(0, until - span)
         found = [e.payload for e in journal_reader.read(path, after=start, kinds={"candle"}) if e.seq <= until]
@@ -100,18 +96,34 @@ def _candles_before(path: Path, until: int, symbols: int) -> list[Mapping[str, A
         span *= 2
 
 
-def _fold_rest(path: Path, after: int, fold: Fold) -> Recovered:
-    runs = [entry for entry in journal_reader.read(path, kinds={"run"}) if entry.seq <= max(after, 1)]
-    voters, mismatches, last_seq = Recorded(_weights(runs[-1].payload)), 0, after
+def _fold(path: Path, fold: Fold, first: Entry) -> tuple[int, int]:
+    """Return the last seq and how many decisions came out differently, having folded from the newest checkpoint on."""
+    checkpoint, run, after = journal_reader.last_of_kind(path, "checkpoint"), first, 0
+    if checkpoint is not None:
+        after = checkpoint.seq
+        with readable(checkpoint):
+            run = next(iter(journal_reader.read(path, after=checkpoint.payload["run"] - 1, limit=1)))
+            _fill_windows(path, after, fold)
+            fold.restore(checkpoint.payload)
+    voters, mismatches, last_seq = _begin(fold, run), 0, after
     for entry in journal_reader.read(path, after=after):
         if entry.kind == "run":
-            voters.weights = _weights(entry.payload)
-        mismatches += sum(1 for _ in fold.apply(entry, voters))
+            voters = _begin(fold, entry)
+        mismatches += sum(_is_tolerable(difference) for difference in fold.apply(entry, voters))
         last_seq = entry.seq
     fold.finish()
-    return Recovered(memory=fold.memory, is_new=False, last_seq=last_seq, mismatches=mismatches)
+    return last_seq, mismatches
 
 
-def _weights(run: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Return the weights of the ensemble that served in a run."""
-    return np.array(run["weights"], np.float64)
+def _begin(fold: Fold, run: Entry) -> Recorded:
+    """Continue under the parameters of a run; returns its voters."""
+    with readable(run):
+        fold.begin(run.payload, None)
+        return Recorded(tuple(float(weight) for weight in run.payload["weights"]))
+
+
+def _is_tolerable(difference: Difference) -> bool:
+    """Return True for a decision that another version may take otherwise; data that was altered stops the start."""
+    if "candle" in difference.fields:
+        raise FatalError(f"entry {difference.seq}: the {difference.symbol} candles it was decided on were altered")
+    return True

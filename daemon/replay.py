@@ -7,12 +7,11 @@ from typing import Any
 
 from daemon import journal_reader
 from daemon.errors import ArtifactError, DataError, FatalError
-from daemon.fold import Difference, Fold
+from daemon.fold import Difference, Fold, readable
 from daemon.models import load_bundle
 from daemon.ports import Entry
 from daemon.serving import make_trader, reference_of
 from strategy.bundle import Bundle
-from strategy.errors import StrategyError
 from strategy.observation import OBSERVATION_HASH
 from strategy.trader import Setup
 
@@ -40,7 +39,10 @@ def replay(path: Path, registry: Path, progress: Callable[[int], None] | None = 
     progress: told the seq reached.  Raises DataError when the journal holds no run, ArtifactError when a bundle is
     missing, FatalError when the journal is broken.
     """
-    return _Replayer(registry).run(path, progress)
+    try:
+        return _Replayer(registry).run(path, progress)
+    except FatalError as error:
+        raise FatalError(f"{path}: {error}; see `sacd journal verify`") from error
 
 
 class _Replayer:
@@ -56,44 +58,35 @@ class _Replayer:
     def run(self, path: Path, progress: Callable[[int], None] | None) -> Replay:
         for entry in journal_reader.read(path):
             if entry.kind == "run":
-                self._begin(entry.payload)
+                self._begin(entry)
             else:
-                self._apply(path, entry)
+                self._apply(entry)
             if progress is not None and entry.seq % 500 == 0:
                 progress(entry.seq)
         if self._fold is None:
             raise DataError(f"{path} holds no run: nothing has been decided yet")
+        self._fold.finish()
         return self._result
 
-    def _begin(self, payload: Mapping[str, Any]) -> None:
+    def _begin(self, entry: Entry) -> None:
         """Continue the account under the parameters and the ensemble of the next run."""
-        if payload["observation_hash"] != OBSERVATION_HASH:
-            raise ArtifactError(
-                "the journal was written by a version of sacd whose features differ from this one: replay it with that "
-                f"version ({payload['versions']['sacd']})"
-            )
-        setup, before = Setup.from_json(payload["setup"]), self._fold
-        self._bundle = bundle = self._find(payload["model"])
-        if before is None:
-            trader = make_trader(setup, bundle, payload["account"]["cash"])
-            self._fold = Fold(trader, payload["account"]["cash"])
-        else:
-            before.finish()
-            before.trader.begin(setup, reference_of(bundle))
+        payload = entry.payload
+        with readable(entry):
+            _refuse_other_features(payload)
+            setup, cash = Setup.from_json(payload["setup"]), float(payload["account"]["cash"])
+            self._bundle = bundle = self._find(payload["model"])
+            if self._fold is None:
+                self._fold = Fold(make_trader(setup, bundle, cash), cash)
+            self._fold.begin(payload, reference_of(bundle))
         self._result.runs += 1
 
-    def _apply(self, path: Path, entry: Entry) -> None:
+    def _apply(self, entry: Entry) -> None:
         if self._fold is None or self._bundle is None:
-            raise FatalError(f"{path}: entry {entry.seq} ({entry.kind}) stands before any run")
-        is_decision = entry.kind == "decision"
-        self._result.decisions += is_decision
-        try:
-            for difference in self._fold.apply(entry, self._bundle.ensemble):
-                self._result.differ += 1
-                if len(self._result.first) < _SHOWN:
-                    self._result.first.append(difference)
-        except (StrategyError, KeyError, TypeError, ValueError) as error:
-            raise FatalError(f"{path}: entry {entry.seq} ({entry.kind}) cannot be applied: {error}") from error
+            raise FatalError(f"journal entry {entry.seq} ({entry.kind}) stands before any run")
+        self._result.decisions += entry.kind == "decision"
+        found = self._fold.apply(entry, self._bundle.ensemble)
+        self._result.differ += len(found)
+        self._result.first += found[: _SHOWN - len(self._result.first)]
 
     def _find(self, model_id: str) -> Bundle:
         """Return the bundle with this id from the registry."""
@@ -111,3 +104,11 @@ class _Replayer:
                 "directory that holds it with --models"
             )
         return self._bundles[model_id]
+
+
+def _refuse_other_features(run: Mapping[str, Any]) -> None:
+    if run["observation_hash"] != OBSERVATION_HASH:
+        raise ArtifactError(
+            "the journal was written by a version of sacd whose features differ from this one: replay it with that "
+            f"version ({run['versions']['sacd']})"
+        )

@@ -179,8 +179,8 @@ def _summary_rows(stopped: Stopped, length_s: float | None, journal: str) -> Ite
     yield "Stopped", Text(wording.one_line(stopped.reason), "bold")
     if length_s is not None:
         yield "Ran for", Text(wording.duration(length_s))
-    counts = f"{stopped.decisions:,} decisions, {stopped.orders:,} orders, {stopped.fills:,} fills"
-    yield "This run", Text(counts)
+    run = {"decision": stopped.decisions, "order": stopped.orders, "fill": stopped.fills}
+    yield "This run", Text(", ".join(wording.count(n, thing) for thing, n in run.items()))
     yield "Equity", _worth_words(portfolio.equity, stopped.cash, quote)
     if stopped.hold_equity is not None:
         yield "Buy and hold", _worth_words(stopped.hold_equity, stopped.cash, quote)

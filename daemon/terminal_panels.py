@@ -105,7 +105,7 @@ def _header(board: Board, started: Started, frame: Frame) -> list[Line]:
     state: list[Part] = [*_feed(board), (f" {word} ", _STATE_STYLES[word]), (" ", PLAIN)]
     if why and width_of(name) + width_of(state) + len(why) + 4 <= frame.width:
         state = [(f"{why}  ", BAD if word == TradingState.HALTED.name else WARN), *state]
-    model = f"model {started.model_id[:_MODEL_ID]}, {started.members} members"
+    model = f"model {started.model_id[:_MODEL_ID]}, {wording.count(started.members, 'member')}"
     made = text(f" {started.source} {started.timeframe}, {model}", DIM)
     last = wording.moment(board.last_candle.close_ms) if board.last_candle else "no candle yet"
     if board.last_candle and frame.width >= _WIDE:
@@ -260,14 +260,14 @@ _MARKET = (
 def _market(board: Board, n: int, width: int) -> list[Line]:
     portfolio = _portfolio(board)
     shown, hidden = _most_active(board, portfolio, n)
-    note = f"{board.candles:,} candles"
+    note = wording.count(board.candles, "candle")
     if board.gaps:
-        note = f"{note}, {board.gaps:,} gaps"
+        note = f"{note}, {wording.count(board.gaps, 'gap')}"
     if board.late:
         note = f"{note}, {board.late:,} late"
     if hidden:
         held = sum(_position(portfolio, view).quantity > 0.0 for view in hidden)
-        note = f"{len(hidden):,} more symbols, {held:,} of them held; {note}"
+        note = f"{wording.count(len(hidden), 'more symbol')}, {held:,} of them held; {note}"
     rows = [_market_row(view, portfolio) for view in shown]
     return [rule("Market", width, note), *table(_MARKET, rows, width)]
 

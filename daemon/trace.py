@@ -62,6 +62,7 @@ async def write_trace(  # noqa: PLR0917 - the parts of one experiment
                 instruments=setup.instruments,
                 costs=setup.costs,
                 funds=lambda: trader.portfolio.cash,
+                held=lambda symbol: trader.portfolio.positions[symbol].quantity,
                 is_live=False,
             ),
             journal=journal,

@@ -125,6 +125,11 @@ def money(value: float, width: int = 16) -> str:
     return f"{value:.2e}"
 
 
+def count(n: int, thing: str) -> str:
+    """Return a number of things: `1 gap`, `1,204 gaps`."""
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
 def price(value: float) -> str:
     """Return a price with decimals that suit its size: 61,234.10 but 0.00001234."""
     if value == 0.0 or not math.isfinite(value):

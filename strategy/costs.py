@@ -1,12 +1,17 @@
 """What a trade costs: the formulas that training, backtest and paper trading share."""
 
+import math
+
 from strategy.instrument import Instrument
 from strategy.order import Side
 from strategy.parameters import CostModel
 
 
 def fill_price(costs: CostModel, instrument: Instrument, side: Side, reference: float) -> float:
-    """Return the price at which a market order fills: worse than `reference` by the slippage, on the tick grid."""
+    """Return the price at which a market order fills: worse than `reference` by the slippage, on the tick grid.
+
+    A sale never fills below one tick, the lowest price there is.
+    """
     if side is Side.BUY:
         return instrument.ceil_price(reference * (1.0 + costs.slippage_rate))
     worse = instrument.floor_price(reference * (1.0 - costs.slippage_rate))
@@ -22,8 +27,9 @@ def affordable_quantity(costs: CostModel, instrument: Instrument, cash: float, p
     """Return the largest quantity on the lot grid that `cash` pays for at `price`, fee included; 0 when none."""
     if cash <= 0.0:
         return 0.0
-    quantity = instrument.floor_quantity(cash / (price * (1.0 + costs.fee_rate)))
-    # The division rounds: one lot less where the sum would not be covered to the last bit.
+    # The division and the sum both round: start at the lot above, step down to the first that is covered to the last
+    # bit. A step goes to the next float below, as a lot may be finer than floats of that size.
+    quantity = instrument.ceil_quantity(cash / (price * (1.0 + costs.fee_rate)))
     while quantity > 0.0 and quantity * price + fee(costs, quantity * price) > cash:
-        quantity = instrument.floor_quantity(instrument.nearest_quantity(quantity - instrument.lot))
+        quantity = instrument.floor_quantity(math.nextafter(quantity, 0.0))
     return quantity

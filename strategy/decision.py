@@ -10,6 +10,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from strategy.errors import StrategyError
 from strategy.parameters import CostModel, StrategyParameters
 from strategy.sizing import exposure_cap, pays_for_itself
 
@@ -86,6 +87,7 @@ def decide(rule: Rule, symbol: str, votes: NDArray[np.float32] | None, exposure:
 
     votes: (n_members, 3) direction, size, confidence; None while there is no observation, which means HOLD.
     exposure: of the symbol now.  volatility: standard deviation of returns per candle.
+    Raises StrategyError for votes that are not finite, and ValueError when there are not as many as weights.
     """
     if votes is None:
         return _hold(symbol, DecisionReason.WARMING_UP, exposure)
@@ -95,6 +97,8 @@ def decide(rule: Rule, symbol: str, votes: NDArray[np.float32] | None, exposure:
         direction += weight * d
         size += weight * s
         confidence += weight * c
+    if not math.isfinite(direction + size + confidence):
+        raise StrategyError(f"{symbol}: votes {rows} are not finite numbers")
     disagreement = _spread(rule.weights, [signed_step(*row) for row in rows]) if len(rows) > 1 else 0.0
     mean = (direction, size, confidence)
     action, target, reason = _target(rule, mean, disagreement, exposure, volatility)

@@ -2,7 +2,8 @@
 
 A row is a pure function of the last WINDOW final candles: sums and maxima over a window are built by doubling,
 S2k(t) = Sk(t) + Sk(t-k), so nothing reaches further back and the order of additions is the same wherever a history
-starts. Every feature is free of scale (a return, a ratio or a position in a range) and lies within -1 .. 1.
+starts. Every feature is free of scale (a return, a ratio or a position in a range) and lies within -1 .. 1, but for
+the echo of returns, which is cut at +-1.2.
 """
 
 import hashlib
@@ -34,6 +35,7 @@ _SERIES = (
 )  # fmt: skip
 _INDEX = {name: i for i, name in enumerate(_SERIES)}
 _TINY = 1e-12
+_ECHO_LIMIT = 1.2
 _LEVELS = 12  # 2**11 = 2,048 is the longest doubled sum in a window of 2,400
 
 FloatArray = NDArray[np.float64]
@@ -75,6 +77,11 @@ def _share(x: Any, y: Any) -> Any:  # noqa: ANN401 - float or array
     return (x - y) / (x + y + _TINY)
 
 
+def _bounded(m: Arithmetic, x: Any, limit: float) -> Any:  # noqa: ANN401 - float or array
+    """Return x within +-limit; x stands first in each comparison, so that NaN stays NaN in both forms."""
+    return m.maximum(-m.maximum(-x, -limit), -limit)
+
+
 def _formulas(w: _Windows, m: Arithmetic) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the features by name, in order, and the context that sizing, stops and screens need."""
     close = w.close(0)
@@ -97,7 +104,10 @@ def _formulas(w: _Windows, m: Arithmetic) -> tuple[dict[str, Any], dict[str, Any
         features[f"volume_share_{n}"] = _share(w.total("volume", n) / float(n), w.total("volume", 2400) / 2400.0)
         features[f"flow_{n}"] = w.total("flow", n) / (w.total("volume", n) + _TINY)
     for n in (96, 384):
-        features[f"echo_{n}"] = w.total("echo", n) / (w.total("square", n) + _TINY)
+        # The oldest product reaches one return further back than the squares do: after a jump has left them, the ratio
+        # could be any number.
+        echo = w.total("echo", n) / (w.total("square", n) + _TINY)
+        features[f"echo_{n}"] = _bounded(m, echo, _ECHO_LIMIT)
     features["skew_384"] = _squash(w.total("cube", 384) / 384.0 / (deviation[384] * deviation[384] * deviation[384]))
     features["volatility_level"] = _squash(100.0 * deviation[384])
     features["range_share"] = _share(w.total("range", 24) / 24.0, w.total("range", 384) / 384.0)
@@ -145,29 +155,20 @@ def _parts(n: int) -> tuple[tuple[int, int], ...]:
     return tuple(parts)
 
 
-def _depths(lags: list[list[int]]) -> tuple[int, ...]:
-    """Return per level the smallest power of two that holds its longest lag, so that a ring index is a mask."""
-    return tuple(1 << max(level).bit_length() for level in lags)
-
-
-def _sum_lags() -> list[list[int]]:
-    lags = [[1 << level] for level in range(_LEVELS)]
+def _depths() -> tuple[int, ...]:
+    """Return per level how many rows its ring needs to hold its longest lag."""
+    lags = [[1 << level] for level in range(_LEVELS - 1)] + [[0]]
     lags[0].append(HORIZONS[-1])  # closes are looked up by lag
     for n in HORIZONS:
-        for level, offset in _parts(n):
+        for level, offset in (*_parts(n), _overlap(n)):
             lags[level].append(offset)
-    return lags
+    return tuple(max(level) + 1 for level in lags)
 
 
-def _extreme_lags() -> list[list[int]]:
-    lags = [[1 << level] for level in range(_LEVELS)]
-    for n in HORIZONS:
-        lags[n.bit_length() - 1].append(n - (1 << (n.bit_length() - 1)))
-    return lags
-
-
-_SUM_DEPTHS = _depths(_sum_lags())
-_EXTREME_DEPTHS = _depths(_extreme_lags())
+def _overlap(n: int) -> tuple[int, int]:
+    """Return (level, offset) of the doubled extreme that covers a window of `n` together with the newest one."""
+    level = n.bit_length() - 1
+    return level, n - (1 << level)
 
 
 # ---- array form -------------------------------------------------------------------------------------------------
@@ -256,12 +257,14 @@ def compute(open_ms: NDArray[np.int64], values: FloatArray, span_ms: int, max_mi
     """Return the feature rows of a history of valid candles.
 
     open_ms: (n,) strictly increasing.  values: (n, 5) open, high, low, close, volume.  max_missing: how many candles a
-    window may lack.  Raises InvalidCandle when a row is not finite, naming the candle.
+    window may lack.  Raises InvalidCandle when a value or a row is not finite, naming the candle.
     """
     n = len(open_ms)
     if n == 0:
         empty = np.zeros((0, N_FEATURES), np.float32)
         return FeatureTable(open_ms, empty, np.zeros((0, 4)), np.zeros(0, np.bool_))
+    if (wrong := np.flatnonzero(~np.isfinite(values).all(axis=1))).size:
+        raise InvalidCandle(f"candle at {int(open_ms[wrong[0]])} holds {values[wrong[0]].tolist()}: not finite numbers")
     features, context = _formulas(_ArrayWindows(values), ARRAYS)
     # + 0.0 turns a negative zero into zero, so that equal numbers are equal bytes.
     rows = np.stack(list(features.values()), axis=1) + 0.0
@@ -276,58 +279,98 @@ def compute(open_ms: NDArray[np.int64], values: FloatArray, span_ms: int, max_mi
 
 
 # ---- streaming form ---------------------------------------------------------------------------------------------
+_DEPTHS = (*_depths(), 1)
+"""Rows of each ring; the last one is no level but a row of negative zeros, whose addition changes no bit."""
+_NOTHING = (_LEVELS, 0)
+_SUMS, _EXTREMES = slice(0, len(_SERIES)), slice(len(_SERIES), len(_SERIES) + 2)
+_LAGS = (*SHORT_HORIZONS, *HORIZONS)
+_MOST_PARTS = max(len(_parts(n)) for n in HORIZONS)
+
+
+class _Places:
+    """Rows of the rings that hold given (level, lag), whichever candle is the newest."""
+
+    def __init__(self, wanted: Sequence[tuple[int, int]]) -> None:
+        first = np.cumsum([0, *_DEPTHS])
+        self._first = np.array([first[level] for level, _ in wanted])
+        self._lag = np.array([lag for _, lag in wanted])
+        self._depth = np.array([_DEPTHS[level] for level, _ in wanted])
+
+    def of(self, newest: int) -> NDArray[np.int64]:
+        rows: NDArray[np.int64] = self._first + (newest - self._lag) % self._depth
+        return rows
+
+
+_NEWEST = _Places([(level, 0) for level in range(_LEVELS)])
+_DOUBLED = _Places([(level, 1 << level) for level in range(_LEVELS - 1)])
+_WINDOWS = _Places(
+    [
+        *[([*_parts(n)] + [_NOTHING] * _MOST_PARTS)[i] for i in range(_MOST_PARTS) for n in HORIZONS],
+        *[(_overlap(n)[0], 0) for n in HORIZONS],
+        *[_overlap(n) for n in HORIZONS],
+        *[(0, lag) for lag in _LAGS],
+    ]
+)
+"""The parts of every sum, first those that are added first; the two extremes of every window; the closes."""
+
+
 class _StreamWindows:
-    """The same windows for the newest candle only: each doubled sum keeps a ring of its own past."""
+    """The same windows for the newest candle only: each doubled sum keeps a ring of its own past.
+
+    All rings are rows of one array. The newest values, followed by what lies 1, 2, 4 ... candles back on each level,
+    have the doubled sums as their running sum, and the doubled extremes as their running maximum.
+    """
 
     def __init__(self) -> None:
-        self._sums = [np.zeros((depth, len(_SERIES))) for depth in _SUM_DEPTHS]
-        self._extremes = [np.zeros((depth, 2)) for depth in _EXTREME_DEPTHS]
+        self._rings = np.full((sum(_DEPTHS), _EXTREMES.stop), -0.0)
+        self._chain = np.empty((_LEVELS, _EXTREMES.stop))
+        self._newest = np.empty((_LEVELS, _EXTREMES.stop))
         self._at = -1
         self._close = self._move = 0.0
         self._candle = (0.0, 0.0, 0.0)
         self._totals: dict[int, list[float]] = {}
         self._tops: dict[int, list[float]] = {}
+        self._closes: dict[int, float] = {}
 
     def push(self, values: tuple[float, float, float, float, float]) -> None:
         is_first = self._at < 0
         previous = values[3] if is_first else self._close
         base = _base_series(previous, values, self._move, FLOATS)
         self._at += 1
+        self._chain[0] = (*base, values[1], -values[2])
         if is_first:
-            self._fill(base, (values[1], -values[2]))
+            self._fill(self._chain[0])
         else:
-            self._double(self._sums, np.add, base)
-            self._double(self._extremes, np.maximum, (values[1], -values[2]))
+            self._double()
         self._close, self._move, self._candle = values[3], base[1], (values[1], values[2], values[4])
 
-    def _fill(self, base: tuple[Any, ...], extremes: tuple[float, float]) -> None:
+    def _fill(self, first: FloatArray) -> None:
         # What lies before the history is its first value, as in the array form.
-        for level in range(_LEVELS):
-            self._sums[level][:] = self._sums[level - 1][0] + self._sums[level - 1][0] if level else base
-            self._extremes[level][:] = extremes
+        start = 0
+        for level, depth in enumerate(_DEPTHS[:_LEVELS]):
+            self._rings[start : start + depth, _SUMS] = first[_SUMS] * float(1 << level)
+            self._rings[start : start + depth, _EXTREMES] = first[_EXTREMES]
+            start += depth
 
-    def _double(self, levels: list[FloatArray], combine: np.ufunc, newest: tuple[Any, ...]) -> None:
-        at = self._at
-        ring = levels[0]
-        current = ring[at & (len(ring) - 1)]
-        current[:] = newest
-        for level in range(_LEVELS - 1):
-            past = ring[(at - (1 << level)) & (len(ring) - 1)]
-            ring = levels[level + 1]
-            current = combine(current, past, ring[at & (len(ring) - 1)])
+    def _double(self) -> None:
+        chain, newest = self._chain, self._newest
+        self._rings.take(_DOUBLED.of(self._at), axis=0, out=chain[1:], mode="clip")
+        np.add.accumulate(chain[:, _SUMS], axis=0, out=newest[:, _SUMS])
+        np.maximum.accumulate(chain[:, _EXTREMES], axis=0, out=newest[:, _EXTREMES])
+        self._rings[_NEWEST.of(self._at)] = newest
 
     def gather(self) -> None:
         """Compute every window once for the newest candle."""
-        at = self._at
-        for n in HORIZONS:
-            (level, _), *rest = _parts(n)
-            total = self._sums[level][at & (_SUM_DEPTHS[level] - 1)]
-            for part, offset in rest:
-                total = total + self._sums[part][(at - offset) & (_SUM_DEPTHS[part] - 1)]
-            self._totals[n] = total.tolist()
-            level = n.bit_length() - 1
-            extremes, mask = self._extremes[level], _EXTREME_DEPTHS[level] - 1
-            self._tops[n] = np.maximum(extremes[at & mask], extremes[(at - n + (1 << level)) & mask]).tolist()
+        count = len(HORIZONS)
+        rows = self._rings.take(_WINDOWS.of(self._at), axis=0)
+        totals = rows[:count, _SUMS]
+        for part in range(1, _MOST_PARTS):
+            totals = totals + rows[part * count : (part + 1) * count, _SUMS]
+        rows = rows[_MOST_PARTS * count :]
+        tops = np.maximum(rows[:count, _EXTREMES], rows[count : 2 * count, _EXTREMES])
+        self._totals = dict(zip(HORIZONS, totals.tolist(), strict=True))
+        self._tops = dict(zip(HORIZONS, tops.tolist(), strict=True))
+        self._closes = dict(zip(_LAGS, rows[2 * count :, 0].tolist(), strict=True))
 
     def total(self, series: str, n: int) -> float:
         return self._totals[n][_INDEX[series]]
@@ -339,7 +382,7 @@ class _StreamWindows:
         return -self._tops[n][1]
 
     def close(self, lag: int) -> float:
-        return self._sums[0].item(((self._at - lag) & (_SUM_DEPTHS[0] - 1), 0)) if lag else self._close
+        return self._closes[lag] if lag else self._close
 
     def candle(self) -> tuple[float, float, float]:
         return self._candle
@@ -349,7 +392,7 @@ class FeatureWindow:
     """The streaming form: takes final candles of one symbol in order and gives the row of each."""
 
     def __init__(self, max_missing: int) -> None:
-        self._max_missing = max_missing
+        self.max_missing = max_missing
         self._windows = _StreamWindows()
         self._open_ms: list[int] = [0] * WINDOW
         self._seen = 0
@@ -367,13 +410,16 @@ class FeatureWindow:
         """Take a candle and return its row; None while the window is not full or lacks too many candles."""
         self.push(candle)
         oldest = self._open_ms[self._seen % WINDOW]
-        if self._seen < WINDOW or candle.open_ms - oldest > (WINDOW - 1 + self._max_missing) * candle.span_ms:
+        if self._seen < WINDOW or candle.open_ms - oldest > (WINDOW - 1 + self.max_missing) * candle.span_ms:
             return None
         self._windows.gather()
-        features, context = _formulas(self._windows, FLOATS)
+        try:
+            features, context = _formulas(self._windows, FLOATS)
+        except ZeroDivisionError:  # a price so small that a range of it is none: arrays answer NaN
+            raise _not_finite(candle) from None
         values = np.array(list(features.values())) + 0.0
         if not np.isfinite(values).all():
-            raise InvalidCandle(f"features of the {candle.symbol} candle at {candle.open_ms} are not finite")
+            raise _not_finite(candle)
         return FeatureRow(
             values.astype(np.float32),
             context["volatility"],
@@ -385,6 +431,10 @@ class FeatureWindow:
     def missing_until_full(self) -> int:
         """Candles still needed before the first row."""
         return max(0, WINDOW - self._seen)
+
+
+def _not_finite(candle: Candle) -> InvalidCandle:
+    return InvalidCandle(f"features of the {candle.symbol} candle at {candle.open_ms} are not finite")
 
 
 class ComputedFeatures:

@@ -2,9 +2,12 @@
 
 import math
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 
 from strategy.errors import InvalidInstrument
+
+# Our own: the context of the process belongs to everybody, and ccxt changes its rounding.
+_CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,4 +72,5 @@ class Instrument:
 def _snap(value: float, step: Decimal, rounding: str) -> float:
     # The one place that leaves float64: a step such as 0.00001 has no exact binary form,
     # repr gives the decimal the venue means.
-    return float((Decimal(repr(value)) / step).to_integral_value(rounding=rounding) * step)
+    steps = _CONTEXT.divide(Decimal(repr(value)), step).to_integral_value(rounding=rounding)
+    return float(_CONTEXT.multiply(steps, step))

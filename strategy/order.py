@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from types import MappingProxyType
 
 from strategy.errors import IllegalTransition, InvalidOrder
@@ -101,6 +102,7 @@ TRANSITIONS: Mapping[tuple[OrderState, OrderEvent], OrderState] = MappingProxyTy
     {
         (OrderState.INTENDED, OrderEvent.SENT): OrderState.IN_FLIGHT,
         (OrderState.INTENDED, OrderEvent.NOT_FOUND): OrderState.NOT_PLACED,
+        (OrderState.INTENDED, OrderEvent.REJECTED): OrderState.REJECTED,
         # A crash between sending and journalling leaves INTENDED on disk: whatever the venue then says is true.
         **_live(OrderState.INTENDED),
         **_live(OrderState.IN_FLIGHT),
@@ -139,11 +141,19 @@ def client_order_id(instance: str, symbol: str, open_ms: int, sequence: int) -> 
 
     The same inputs always give the same id, so a repeat can be recognised; different inputs give different ids.
     1-36 characters of [A-Za-z0-9-_], as Binance, Kraken, OKX and Bybit accept.
+    Raises InvalidOrder for a time before 1970 or a negative sequence.
     """
+    if open_ms < 0 or sequence < 0:
+        raise InvalidOrder(f"no order id for {symbol} at {open_ms} ms, sequence {sequence}: neither can be negative")
+    return f"{_id_prefix(instance, symbol)}-{_base36(open_ms // 1000)}-{_base36(sequence)}"
+
+
+@cache
+def _id_prefix(instance: str, symbol: str) -> str:
     # A digest of the names keeps the id within 36 characters whatever they are; the readable part stands first.
     digest = hashlib.sha256(f"{instance}\0{symbol}".encode()).hexdigest()[:8]
     readable = re.sub(r"[^A-Za-z0-9]", "", symbol)[:9].lower()
-    return f"s-{readable}-{digest}-{_base36(open_ms // 1000)}-{_base36(sequence)}"
+    return f"s-{readable}-{digest}"
 
 
 def _base36(number: int) -> str:
@@ -161,7 +171,7 @@ class Order:
 
     quantity: base, > 0, a multiple of the lot.  reference_price: quote per base when it was decided, from which
     slippage is measured.  decided_ms: close of the candle it was decided on.  reason: verdict reason in words.
-    reduces: True when it can only lower risk.  stop_price: only for OrderKind.STOP.
+    reduces: True when it can only lower risk.  stop_price: quote per base, > 0, only for OrderKind.STOP, which sells.
     Raises InvalidOrder.
     """
 
@@ -185,6 +195,8 @@ class Order:
             raise InvalidOrder(f"order {self.client_id}: price {self.reference_price} is not a positive number")
         if (self.kind is OrderKind.STOP) != (self.stop_price is not None):
             raise InvalidOrder(f"order {self.client_id}: a stop order, and only a stop order, has a stop price")
+        if self.stop_price is not None and not (0.0 < self.stop_price < math.inf and self.side is Side.SELL):
+            raise InvalidOrder(f"order {self.client_id}: a stop sells at a positive price, not {self.stop_price}")
 
     @property
     def notional(self) -> float:
@@ -196,7 +208,7 @@ class Order:
 class Fill:
     """A trade that happened. price: quote per base.  fee: quote, >= 0.  fill_id: unique at the venue.
 
-    reference_price is the order's, kept here so that slippage can be told from the fill alone.
+    reference_price is the order's (> 0), kept here so that slippage can be told from the fill alone.
     Raises InvalidOrder.
     """
 
@@ -215,6 +227,8 @@ class Fill:
             raise InvalidOrder(
                 f"fill {self.fill_id}: quantity {self.quantity}, price {self.price}, fee {self.fee} cannot be"
             )
+        if not (0.0 < self.reference_price < math.inf):
+            raise InvalidOrder(f"fill {self.fill_id}: reference price {self.reference_price} is not a positive number")
 
     @property
     def notional(self) -> float:

@@ -19,7 +19,7 @@ class _Checked:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return the record stored as `values`. Raises InvalidParameters for unknown or missing keys."""
+        """Return the record stored as `values`. Raises InvalidParameters for wrong keys and values."""
         names = {field.name for field in fields(cls)}  # type: ignore[arg-type]  # every subclass is a dataclass
         if wrong := names ^ set(values):
             raise InvalidParameters(f"{cls.__name__}: unknown or missing keys: {', '.join(sorted(wrong))}")
@@ -31,6 +31,10 @@ class _Checked:
 
     def _require(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
+        # A whole number is one whose bounds are.
+        kinds, wanted = (int, "a whole number") if isinstance(low, int) else (int | float, "a number")
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise InvalidParameters(f"{name} {value!r} is not {wanted}; it must lie within {low} .. {high}")
         if not (math.isfinite(value) and low <= value <= high):
             raise InvalidParameters(f"{name} {value} is outside {low} .. {high}")
 

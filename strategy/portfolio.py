@@ -3,7 +3,7 @@
 Owns the arithmetic of fills. Equity is cash plus every position at its mark; nothing else creates or destroys money.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,6 +11,11 @@ from strategy.candle import Candle
 from strategy.errors import BadState, InvalidOrder
 from strategy.instrument import Instrument
 from strategy.order import Fill, Side
+from strategy.stored import read_record
+
+_DAY_MS = 86_400_000
+_ROUNDING = 1e-12
+"""What float64 additions leave behind, as a share of the larger term."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +48,9 @@ class Position:
 class Portfolio:
     """The whole account. Amounts are in quote.
 
-    peak: highest equity since the start or the last resume.  day: days since 1970-01-01 UTC of the last mark.
-    day_start: equity at the start of that day.  fees, slippage: paid so far.  wins, losses: closed round trips by the
-    sign of their profit after fees.
+    peak: highest equity since the start or the last resume.  day: days since 1970-01-01 UTC of the latest candle or
+    fill.  day_start: equity at the start of that day.  fees, slippage: paid so far.  wins, losses: closed round trips
+    by the sign of their profit after fees.
     """
 
     cash: float
@@ -68,7 +73,8 @@ class Portfolio:
     @property
     def drawdown(self) -> float:
         """Fall from the peak as a share of it, >= 0."""
-        return 1.0 - self.equity / self.peak
+        # A fill below the last mark lifts equity above the peak until the next mark raises that.
+        return max(0.0, 1.0 - self.equity / self.peak)
 
     @property
     def day_loss(self) -> float:
@@ -89,7 +95,7 @@ class Portfolio:
         day = self.day
         for candle in candles:
             positions[candle.symbol] = _marked(positions[candle.symbol], candle.close)
-            day = candle.open_ms // 86_400_000
+            day = max(day, candle.open_ms // _DAY_MS)
         equity = _equity(self.cash, positions)
         return Portfolio(
             cash=self.cash,
@@ -106,14 +112,20 @@ class Portfolio:
         )
 
     def apply(self, fill: Fill, instrument: Instrument) -> "Portfolio":
-        """Return the account after a fill. Raises InvalidOrder when it sells more than is held."""
+        """Return the account after a fill. Raises InvalidOrder when it sells more than is held.
+
+        The first fill of a day begins it, so that what it costs, or loses at a stop, counts against that day.
+        """
         position = self.positions[fill.symbol]
         changed, closed_profit = _traded(position, fill, instrument)
         paid = fill.notional * fill.side.sign + fill.fee
         positions = {**self.positions, fill.symbol: changed}
         cash = self.cash - paid
+        day = fill.at_ms // _DAY_MS
         return replace(
             self,
+            day=max(self.day, day),
+            day_start=self.equity if day > self.day else self.day_start,
             cash=cash,
             positions=positions,
             equity=_equity(cash, positions),
@@ -122,6 +134,11 @@ class Portfolio:
             wins=self.wins + (closed_profit is not None and closed_profit > 0.0),
             losses=self.losses + (closed_profit is not None and closed_profit <= 0.0),
         )
+
+    def at_price(self, symbol: str, price: float) -> "Portfolio":
+        """Return the account with one position valued at a price between candles; the peak stays."""
+        positions = {**self.positions, symbol: replace(self.positions[symbol], mark=price)}
+        return replace(self, positions=positions, equity=_equity(self.cash, positions))
 
     def restart_peak(self) -> "Portfolio":
         """Return the account with the drawdown counted from here on: what resuming after a halt means."""
@@ -132,13 +149,29 @@ class Portfolio:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Portfolio":
-        """Return the account stored as `values`. Raises BadState when it was stored by something else."""
+    def from_json(cls, values: Mapping[str, Any], symbols: Sequence[str]) -> "Portfolio":
+        """Return the account of `symbols` stored as `values`, positions in their order, whatever order JSON kept.
+
+        Equity is a sum in that order, to the last bit. Raises BadState when it was stored by something else.
+        """
         try:
-            positions = {symbol: Position(**stored) for symbol, stored in values["positions"].items()}
-            return cls(**{**values, "positions": positions})
-        except (KeyError, TypeError, AttributeError) as error:
-            raise BadState(f"stored portfolio cannot be read: {error}") from error
+            stored = values["positions"]
+            if set(stored) != set(symbols):
+                raise BadState(f"stored portfolio holds {sorted(stored)}, not {sorted(symbols)}")
+            positions = {symbol: _read_position(symbol, stored[symbol]) for symbol in symbols}
+        except (KeyError, TypeError) as error:
+            raise BadState(f"stored portfolio cannot be read: {error!r}") from error
+        portfolio = read_record(cls, values, positions=positions)
+        if portfolio.peak <= 0.0:
+            raise BadState(f"stored portfolio: peak {portfolio.peak} is not above 0")
+        return portfolio
+
+
+def _read_position(symbol: str, values: Any) -> Position:  # noqa: ANN401 - whatever JSON held
+    position = read_record(Position, values)
+    if min(position.quantity, position.average_entry, position.mark, position.high, position.since_trade) < 0.0:
+        raise BadState(f"stored position of {symbol} holds a negative amount: {position}")
+    return position
 
 
 def _equity(cash: float, positions: Mapping[str, Position]) -> float:
@@ -163,12 +196,12 @@ def _traded(position: Position, fill: Fill, instrument: Instrument) -> tuple[Pos
     """Return the position after a fill, and the profit of the round trip if the fill closed it."""
     mark = position.mark if position.mark > 0.0 else fill.price
     if fill.side is Side.BUY:
-        quantity = instrument.nearest_quantity(position.quantity + fill.quantity)
+        quantity = _on_lots(instrument, position.quantity, fill.quantity)
         entry = (position.quantity * position.average_entry + fill.notional) / (position.quantity + fill.quantity)
         profit = position.trade_profit - fill.fee
         high = max(position.high, fill.price)
         return Position(quantity=quantity, average_entry=entry, mark=mark, high=high, trade_profit=profit), None
-    quantity = instrument.nearest_quantity(position.quantity - fill.quantity)
+    quantity = _on_lots(instrument, position.quantity, -fill.quantity)
     if quantity < 0.0:
         raise InvalidOrder(f"fill {fill.fill_id} sells {fill.quantity} {fill.symbol}, only {position.quantity} is held")
     profit = position.trade_profit + (fill.price - position.average_entry) * fill.quantity - fill.fee
@@ -176,3 +209,10 @@ def _traded(position: Position, fill: Fill, instrument: Instrument) -> tuple[Pos
         return Position(mark=mark), profit
     rest = replace(position, quantity=quantity, mark=mark, trade_profit=profit, since_trade=0)
     return rest, None
+
+
+def _on_lots(instrument: Instrument, held: float, change: float) -> float:
+    """Return the sum on the lot grid; a quantity that is really off the grid (the venue changed it) stays as it is."""
+    total = held + change
+    nearest = instrument.nearest_quantity(total)
+    return nearest if abs(nearest - total) <= _ROUNDING * max(held, abs(change)) else total

@@ -3,7 +3,7 @@
 Held positions come first. What lowers risk is never refused. Permission is a type: only `Approved` carries an order.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -15,6 +15,7 @@ from strategy.instrument import Instrument
 from strategy.order import Order, Side
 from strategy.parameters import CostModel, RiskLimits
 from strategy.portfolio import Portfolio, Position
+from strategy.stored import read_record
 
 
 class TradingState(StrEnum):
@@ -95,8 +96,9 @@ class SymbolRisk:
 class RiskState:
     """What the risk manager remembers from candle to candle.
 
-    reason: what ended ACTIVE.  halted_ms: close of the candle on which the account became HALTED.  day: of the
-    counters.  turnover_today: quote.
+    reason: what ended ACTIVE.  halted_ms: close of the candle on which the account became HALTED.  is_paused: a
+    person wants no new exposure.  is_flattening: a person wants nothing held at all.  day: of the counters.
+    turnover_today: quote.
     """
 
     symbols: Mapping[str, SymbolRisk]
@@ -104,6 +106,7 @@ class RiskState:
     reason: VerdictReason | None = None
     halted_ms: int = 0
     is_paused: bool = False
+    is_flattening: bool = False
     is_stale: bool = False
     is_skewed: bool = False
     day: int = -1
@@ -115,17 +118,21 @@ class RiskState:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "RiskState":
-        """Return the state stored as `values`. Raises BadState when it was stored by something else."""
+    def from_json(cls, values: Mapping[str, Any], symbols: Sequence[str]) -> "RiskState":
+        """Return the state of `symbols` stored as `values`. Raises BadState when it was stored by something else."""
         try:
-            symbols = {
-                symbol: SymbolRisk(**{**stored, "blocked_by": VerdictReason(stored["blocked_by"])})
-                for symbol, stored in values["symbols"].items()
+            stored = values["symbols"]
+            if set(stored) != set(symbols):
+                raise BadState(f"stored risk state knows {sorted(stored)}, not {sorted(symbols)}")
+            known = {
+                symbol: read_record(SymbolRisk, stored[symbol], blocked_by=VerdictReason(stored[symbol]["blocked_by"]))
+                for symbol in symbols
             }
+            state = TradingState(values["state"])
             reason = None if values["reason"] is None else VerdictReason(values["reason"])
-            return cls(**{**values, "symbols": symbols, "state": TradingState(values["state"]), "reason": reason})
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise BadState(f"stored risk state cannot be read: {error}") from error
+        return read_record(cls, values, symbols=known, state=state, reason=reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,36 +143,39 @@ class Review:
     portfolio: Portfolio
 
 
-def review(limits: RiskLimits, state: RiskState, portfolio: Portfolio, now_ms: int, span_ms: int) -> Review:
-    """Return the account's state after a candle was marked: drawdown, daily loss, cool-down, a new day."""
+def review(
+    limits: RiskLimits, state: RiskState, portfolio: Portfolio, now_ms: int, span_ms: int, *, is_flat: bool
+) -> Review:
+    """Return the account's state after a candle was marked: drawdown, daily loss, cool-down, a new day.
+
+    is_flat: nothing is held that the venue would still let us sell; a smaller remainder must not keep us REDUCING.
+    """
     if portfolio.day != state.day:
         state = replace(state, day=portfolio.day, orders_today=0, turnover_today=0.0)
         if state.reason is VerdictReason.DAILY_LOSS_LIMIT:
             state = replace(state, state=TradingState.ACTIVE, reason=None)
     if state.state is TradingState.HALTED:
         cooled = limits.halt_cooldown > 0 and now_ms >= state.halted_ms + limits.halt_cooldown * span_ms
-        return resume(state, portfolio) if cooled else Review(state=state, portfolio=portfolio)
+        return _restarted(state, portfolio) if cooled else Review(state=state, portfolio=portfolio)
     if portfolio.drawdown >= limits.max_drawdown:
-        is_flat = not any(position.quantity > 0.0 for position in portfolio.positions.values())
         latched = TradingState.HALTED if is_flat else TradingState.REDUCING
         state = replace(state, state=latched, reason=VerdictReason.MAX_DRAWDOWN_EXCEEDED, halted_ms=now_ms)
     elif state.reason is VerdictReason.MAX_DRAWDOWN_EXCEEDED:
-        state = _settle_halt(state, portfolio, now_ms)
+        # It keeps reducing until flat even when the price has recovered meanwhile; then it halts.
+        state = replace(state, state=TradingState.HALTED, halted_ms=now_ms) if is_flat else state
     elif state.state is TradingState.ACTIVE and portfolio.day_loss >= limits.daily_loss:
         state = replace(state, state=TradingState.REDUCING, reason=VerdictReason.DAILY_LOSS_LIMIT)
     return Review(state=state, portfolio=portfolio)
 
 
-def _settle_halt(state: RiskState, portfolio: Portfolio, now_ms: int) -> RiskState:
-    """Keep reducing until flat even when the price has recovered meanwhile; then halt."""
-    if any(position.quantity > 0.0 for position in portfolio.positions.values()):
-        return state
-    return replace(state, state=TradingState.HALTED, halted_ms=now_ms)
-
-
 def resume(state: RiskState, portfolio: Portfolio) -> Review:
-    """Return the account trading again, unpaused and with its drawdown counted from here."""
-    active = replace(state, state=TradingState.ACTIVE, reason=None, halted_ms=0, is_paused=False)
+    """Return the account trading again, unpaused and with its drawdown counted from here: what a person may ask."""
+    return _restarted(replace(state, is_paused=False, is_flattening=False), portfolio)
+
+
+def _restarted(state: RiskState, portfolio: Portfolio) -> Review:
+    """Return the account ACTIVE; what a person has paused, only a person resumes."""
+    active = replace(state, state=TradingState.ACTIVE, reason=None, halted_ms=0)
     return Review(state=active, portfolio=portfolio.restart_peak())
 
 
@@ -180,16 +190,23 @@ def after_round_trip(
     """Return the state after a position was closed: counts losing streaks and starts cool-downs."""
     known = state.symbols[symbol]
     streak = 0 if won else known.loss_streak + 1
-    blocked_until_ms, blocked_by = known.blocked_until_ms, known.blocked_by
     if stopped:
-        blocked_until_ms, blocked_by = now_ms + limits.stop_cooldown * span_ms, VerdictReason.STOP_COOLDOWN
+        known = _blocked(known, now_ms + limits.stop_cooldown * span_ms, VerdictReason.STOP_COOLDOWN)
     if streak >= limits.loss_streak:
-        until_ms = now_ms + limits.loss_streak_cooldown * span_ms
-        if until_ms > blocked_until_ms:
-            blocked_until_ms, blocked_by = until_ms, VerdictReason.LOSS_STREAK
+        known = _blocked(known, now_ms + limits.loss_streak_cooldown * span_ms, VerdictReason.LOSS_STREAK)
         streak = 0
-    changed = SymbolRisk(loss_streak=streak, blocked_until_ms=blocked_until_ms, blocked_by=blocked_by)
-    return replace(state, symbols={**state.symbols, symbol: changed})
+    return replace(state, symbols={**state.symbols, symbol: replace(known, loss_streak=streak)})
+
+
+def after_stop(limits: RiskLimits, state: RiskState, symbol: str, now_ms: int, span_ms: int) -> RiskState:
+    """Return the state after a stop was found hit at a candle's close: the cool-down of a stop the venue triggers."""
+    known = _blocked(state.symbols[symbol], now_ms + limits.stop_cooldown * span_ms, VerdictReason.STOP_COOLDOWN)
+    return replace(state, symbols={**state.symbols, symbol: known})
+
+
+def _blocked(known: SymbolRisk, until_ms: int, reason: VerdictReason) -> SymbolRisk:
+    """Return the symbol blocked until then; a longer block that already holds stays."""
+    return replace(known, blocked_until_ms=until_ms, blocked_by=reason) if until_ms > known.blocked_until_ms else known
 
 
 def refusal(
@@ -262,7 +279,7 @@ def _forced(decision: Decision, position: Position, at: Situation) -> tuple[floa
         return 0.0, VerdictReason.MAX_DRAWDOWN_EXCEEDED
     if at.stop is not None and position.mark <= at.stop:
         return 0.0, VerdictReason.STOP_LOSS_TRIGGERED
-    if decision.reason is DecisionReason.OPERATOR:
+    if at.state.is_flattening or decision.reason is DecisionReason.OPERATOR:
         return 0.0, VerdictReason.OPERATOR
     limit = at.limits.max_position
     if decision.exposure > limit and decision.target >= limit:

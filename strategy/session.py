@@ -18,11 +18,14 @@ class Session:
     def __init__(self, trader: Trader) -> None:
         self.trader = trader
         self.exchange = SimulatedExchange(
-            trader.setup.instruments, trader.setup.costs, funds=lambda: trader.portfolio.cash
+            trader.setup.instruments,
+            trader.setup.costs,
+            funds=lambda: trader.portfolio.cash,
+            held=lambda symbol: trader.portfolio.positions[symbol].quantity,
         )
 
     def on_candles(self, candles: Sequence[Candle], voters: Voters) -> tuple[list[OrderReport], list[Outcome]]:
-        """Fill what was waiting, then decide on `candles` (one open time, fixed order of symbols)."""
+        """Fill what was waiting, then decide on `candles` (one open time, at most one per symbol)."""
         reports = self.settle(candles)
         outcomes = self.trader.on_candles(candles, voters)
         self.place(outcomes)
@@ -31,7 +34,7 @@ class Session:
     def settle(self, candles: Iterable[Candle]) -> list[OrderReport]:
         """Let the orders and stops of the last decision meet the new candles."""
         reports = []
-        for candle in candles:
+        for candle in self.trader.in_order(candles):
             for report in self.exchange.on_candle(candle):
                 if report.fill is not None:
                     self.exchange.protect(report.symbol, self.trader.on_fill(report.fill))

@@ -17,12 +17,20 @@ class SimulatedExchange:
     """Holds the orders that are on their way and the protective stops, one per symbol.
 
     funds: returns the account's cash, so that a price that jumps cannot make it negative.
+    held: returns what the account holds of a symbol (base): like a spot venue, this one sells no more than that.
     """
 
-    def __init__(self, instruments: Mapping[str, Instrument], costs: CostModel, funds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        instruments: Mapping[str, Instrument],
+        costs: CostModel,
+        funds: Callable[[], float],
+        held: Callable[[str], float],
+    ) -> None:
         self._instruments = instruments
         self._costs = costs
         self._funds = funds
+        self._held = held
         self._orders: dict[str, list[Order]] = {}
         self._stops: dict[str, Order] = {}
         self._volumes: dict[str, float] = {}
@@ -30,6 +38,10 @@ class SimulatedExchange:
     def submit(self, order: Order) -> None:
         """Take a market order; it fills at the next candle or trade."""
         self._orders.setdefault(order.symbol, []).append(order)
+
+    def cancel(self, order: Order) -> None:
+        """Let go of a market order that has not filled."""
+        self._orders[order.symbol] = [other for other in self._orders.get(order.symbol, ()) if other != order]
 
     def protect(self, symbol: str, stop: Order | None) -> None:
         """Replace the protective stop of `symbol`; None removes it."""
@@ -50,7 +62,7 @@ class SimulatedExchange:
         self.see(candle)
         stop = self._stops.get(candle.symbol)
         if stop is not None and stop.stop_price is not None and candle.low <= stop.stop_price:
-            yield self._stopped(stop, min(candle.open, stop.stop_price), candle.open_ms)
+            yield from self._stopped(stop, min(candle.open, stop.stop_price), candle.open_ms)
 
     def see(self, candle: Candle) -> None:
         """Note the volume of a candle that fills nothing here."""
@@ -62,7 +74,7 @@ class SimulatedExchange:
             yield from self._execute(order, price, self._volumes.get(symbol, float("inf")), at_ms)
         stop = self._stops.get(symbol)
         if stop is not None and stop.stop_price is not None and price <= stop.stop_price:
-            yield self._stopped(stop, price, at_ms)
+            yield from self._stopped(stop, price, at_ms)
 
     def _execute(self, order: Order, reference: float, volume: float, at_ms: int) -> Iterator[OrderReport]:
         instrument = self._instruments[order.symbol]
@@ -70,17 +82,22 @@ class SimulatedExchange:
         quantity = min(order.quantity, instrument.floor_quantity(min(volume, 1e300) * self._costs.participation))
         if order.side is Side.BUY:
             quantity = min(quantity, affordable_quantity(self._costs, instrument, self._funds(), price))
+        else:
+            quantity = min(quantity, self._held(order.symbol))
+        yield from self._reports(order, quantity, price, at_ms)
+
+    def _stopped(self, stop: Order, reference: float, at_ms: int) -> Iterator[OrderReport]:
+        del self._stops[stop.symbol]
+        price = fill_price(self._costs, self._instruments[stop.symbol], Side.SELL, reference)
+        yield from self._reports(stop, min(stop.quantity, self._held(stop.symbol)), price, at_ms)
+
+    def _reports(self, order: Order, quantity: float, price: float, at_ms: int) -> Iterator[OrderReport]:
         if quantity > 0.0:
             is_whole = quantity >= order.quantity
             event = OrderEvent.FILLED if is_whole else OrderEvent.PARTLY_FILLED
             yield self._report(order, event, at_ms, self._fill(order, quantity, price, at_ms))
         if quantity < order.quantity:
             yield self._report(order, OrderEvent.EXPIRED, at_ms, None)
-
-    def _stopped(self, stop: Order, reference: float, at_ms: int) -> OrderReport:
-        del self._stops[stop.symbol]
-        price = fill_price(self._costs, self._instruments[stop.symbol], Side.SELL, reference)
-        return self._report(stop, OrderEvent.FILLED, at_ms, self._fill(stop, stop.quantity, price, at_ms))
 
     def _fill(self, order: Order, quantity: float, price: float, at_ms: int) -> Fill:
         return Fill(
@@ -97,7 +114,7 @@ class SimulatedExchange:
 
     @staticmethod
     def _report(order: Order, event: OrderEvent, at_ms: int, fill: Fill | None) -> OrderReport:
-        detail = "" if fill is not None else "the rest found no volume or no cash"
+        detail = "" if fill is not None else "the rest found no volume, no cash or nothing held"
         return OrderReport(
             client_id=order.client_id, symbol=order.symbol, event=event, at_ms=at_ms, fill=fill, detail=detail
         )

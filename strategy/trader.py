@@ -6,7 +6,7 @@ the same state, bit for bit, which is what recovery and replay rest on.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -17,14 +17,14 @@ from strategy import risk
 from strategy.candle import Candle, Timeframe
 from strategy.costs import fee, fill_price
 from strategy.decision import Action, Decision, DecisionReason, Rule, decide
-from strategy.errors import BadState
+from strategy.errors import BadState, InvalidInstrument
 from strategy.features import FeatureRow, FeatureSource, Row
 from strategy.instrument import Instrument
 from strategy.observation import observe
 from strategy.order import Fill, Order, OrderKind, Side, client_order_id
 from strategy.parameters import CostModel, RiskLimits, StrategyParameters
 from strategy.portfolio import Portfolio
-from strategy.risk import Approved, RiskState, Situation, SymbolRisk, Verdict
+from strategy.risk import Approved, RiskState, Situation, SymbolRisk, Verdict, VerdictReason
 from strategy.stops import stop_price
 
 Votes = NDArray[np.float32]
@@ -134,26 +134,40 @@ class Trader:
     def __init__(
         self, setup: Setup, features: Mapping[str, FeatureSource], cash: float, reference: Reference | None = None
     ) -> None:
-        """features: one source per symbol, in the fixed order of symbols.  cash: quote, > 0."""
+        """features: one source per symbol.  cash: quote, > 0.  The fixed order of symbols is that of the setup.
+
+        Raises InvalidInstrument for a symbol the setup does not know.
+        """
         self.setup = setup
         self.reference = reference
-        self.features = features
-        self.portfolio = Portfolio.open(cash, features)
-        self.risk = RiskState(symbols={symbol: SymbolRisk() for symbol in features})
-        self.stops: dict[str, Order | None] = dict.fromkeys(features)
-        self._ranges: dict[str, float | None] = dict.fromkeys(features)
-        self._open_ms: dict[str, int] = dict.fromkeys(features, 0)
-        self._sequence: dict[str, int] = dict.fromkeys(features, 0)
+        # In the order of the setup, whatever order the mapping has: sums and claims on cash go by it.
+        self.features = {symbol: features[symbol] for symbol in setup.instruments if symbol in features}
+        if unknown := set(features) - set(self.features):
+            raise InvalidInstrument(f"no instrument for {', '.join(sorted(unknown))} in the setup")
+        self.portfolio = Portfolio.open(cash, self.features)
+        self.risk = RiskState(symbols={symbol: SymbolRisk() for symbol in self.features})
+        self.stops: dict[str, Order | None] = dict.fromkeys(self.features)
+        self._ranges: dict[str, float | None] = dict.fromkeys(self.features)
+        self._open_ms: dict[str, int] = dict.fromkeys(self.features, 0)
+        self._sequence: dict[str, int] = dict.fromkeys(self.features, 0)
+        self._rank = {symbol: i for i, symbol in enumerate(self.features)}
         self._rules: dict[tuple[float, ...], Rule] = {}
 
     # ---- the path of a candle -----------------------------------------------------------------------------------
     def on_candles(self, candles: Sequence[Candle], voters: Voters) -> list[Outcome]:
-        """Carry final candles of one open time, in the fixed order of symbols, from price to verdicts."""
-        sights = self.observe(candles)
+        """Carry final candles of one open time from price to verdicts, in the fixed order of symbols.
+
+        Outcomes stand in that order, however the candles came.
+        """
+        sights = self.observe(self.in_order(candles))
         seen = [sight.observation for sight in sights if sight.observation is not None]
-        votes = iter(voters.act(np.stack(seen))) if seen else iter(())
+        votes = iter(voters.act(np.array(seen))) if seen else iter(())
         weights = tuple(voters.weights.tolist())
         return self.decide([(s, None if s.observation is None else next(votes)) for s in sights], weights)
+
+    def in_order(self, candles: Iterable[Candle]) -> list[Candle]:
+        """Return candles of one open time in the fixed order of symbols."""
+        return sorted(candles, key=lambda candle: self._rank[candle.symbol])
 
     def observe(self, candles: Sequence[Candle]) -> list[Sight]:
         """Mark the account at the closes, check it as a whole, and return what each symbol shows."""
@@ -169,9 +183,20 @@ class Trader:
 
     def _mark(self, candles: Sequence[Candle]) -> None:
         self.portfolio = self.portfolio.mark(candles)
-        now_ms, span_ms = candles[0].close_ms, self.setup.timeframe.span_ms
-        checked = risk.review(self.setup.limits, self.risk, self.portfolio, now_ms, span_ms)
+        self._review(candles[0].close_ms)
+
+    def _review(self, now_ms: int) -> None:
+        limits, span_ms = self.setup.limits, self.setup.timeframe.span_ms
+        checked = risk.review(limits, self.risk, self.portfolio, now_ms, span_ms, is_flat=self._is_flat())
         self.risk, self.portfolio = checked.state, checked.portfolio
+
+    def _is_flat(self) -> bool:
+        """Tell whether nothing is held that the venue would let us sell."""
+        instruments = self.setup.instruments
+        return not any(
+            position.quantity > 0.0 and position.value >= instruments[symbol].min_notional
+            for symbol, position in self.portfolio.positions.items()
+        )
 
     def _sight(self, candle: Candle) -> Sight:
         symbol = candle.symbol
@@ -193,7 +218,6 @@ class Trader:
         for sight, votes in seen:
             verdict = self._verdict(sight, votes, weights, cash)
             if isinstance(verdict, Approved):
-                self.risk = risk.after_order(self.risk, verdict.order)
                 cash -= self._reserved(verdict.order)
             symbol = sight.candle.symbol
             self._move_stop(symbol)
@@ -223,6 +247,9 @@ class Trader:
         verdict = risk.assess(decision, situation)
         if isinstance(verdict, Approved):
             self._sequence[symbol] += 1
+            self.risk = risk.after_order(self.risk, verdict.order)
+            if verdict.reason is VerdictReason.STOP_LOSS_TRIGGERED:
+                self.risk = risk.after_stop(self.setup.limits, self.risk, symbol, now_ms, self.setup.timeframe.span_ms)
         return verdict
 
     # ---- what comes back ----------------------------------------------------------------------------------------
@@ -246,19 +273,21 @@ class Trader:
     def on_price(self, symbol: str, price: float, at_ms: int) -> list[Approved]:
         """Check the account against a price between candles; returns forced sells, usually none.
 
-        Changes nothing unless a limit is broken, so that a price only has to be journalled when this returns orders.
+        Changes nothing unless a limit is broken and something can be sold, so that a price only has to be journalled
+        when this returns orders. Other symbols count at their last mark.
         """
-        position = self.portfolio.positions[symbol]
-        if position.quantity <= 0.0 or self.risk.reason is risk.VerdictReason.MAX_DRAWDOWN_EXCEEDED:
+        if self.risk.reason is VerdictReason.MAX_DRAWDOWN_EXCEEDED or self._is_flat():
             return []
-        equity = self.portfolio.equity + position.quantity * (price - position.mark)
-        if 1.0 - equity / self.portfolio.peak < self.setup.limits.max_drawdown:
+        marked = self.portfolio.at_price(symbol, price)
+        if marked.drawdown < self.setup.limits.max_drawdown:
             return []
-        marked = {**self.portfolio.positions, symbol: replace(position, mark=price)}
-        self.portfolio = replace(self.portfolio, positions=marked, equity=equity)
-        checked = risk.review(self.setup.limits, self.risk, self.portfolio, at_ms, self.setup.timeframe.span_ms)
-        self.risk, self.portfolio = checked.state, checked.portfolio
-        return self._sell_all(DecisionReason.NEUTRAL, at_ms)
+        before = self.portfolio, self.risk
+        self.portfolio = marked
+        self._review(at_ms)
+        approved = self._sell_all(DecisionReason.NEUTRAL, at_ms)
+        if not approved:
+            self.portfolio, self.risk = before
+        return approved
 
     # ---- what a person may ask ----------------------------------------------------------------------------------
     def pause(self) -> None:
@@ -271,8 +300,8 @@ class Trader:
         self.risk, self.portfolio = checked.state, checked.portfolio
 
     def flatten(self, now_ms: int) -> list[Approved]:
-        """Sell everything and pause."""
-        self.pause()
+        """Sell everything and hold nothing until `resume`: what is left, or still arrives, goes at the next candle."""
+        self.risk = replace(self.risk, is_paused=True, is_flattening=True)
         return self._sell_all(DecisionReason.OPERATOR, now_ms)
 
     def set_feed(self, *, is_stale: bool | None = None, is_skewed: bool | None = None) -> None:
@@ -291,12 +320,16 @@ class Trader:
                 continue
             verdict = self._assess(decision, 0.0, 0.0, now_ms)
             if isinstance(verdict, Approved):
-                self.risk = risk.after_order(self.risk, verdict.order)
                 approved.append(verdict)
         return approved
 
     def begin(self, setup: Setup, reference: Reference | None) -> None:
-        """Continue the account under other parameters or another ensemble: what a restart may bring."""
+        """Continue the account under other parameters or another ensemble: what a restart may bring.
+
+        Raises InvalidInstrument when the setup lacks a symbol of the account.
+        """
+        if unknown := set(self.features) - set(setup.instruments):
+            raise InvalidInstrument(f"no instrument for {', '.join(sorted(unknown))} in the setup")
         self.setup, self.reference = setup, reference
         self._rules.clear()
 
@@ -343,7 +376,7 @@ class Trader:
             quantity=position.quantity,
             reference_price=price,
             decided_ms=self._open_ms[symbol] + self.setup.timeframe.span_ms,
-            reason=risk.VerdictReason.STOP_LOSS_TRIGGERED.value,
+            reason=VerdictReason.STOP_LOSS_TRIGGERED.value,
             reduces=True,
             kind=OrderKind.STOP,
             stop_price=price,
@@ -365,15 +398,20 @@ class Trader:
     def restore(self, stored: Mapping[str, Any]) -> None:
         """Continue from a `state`. Raises BadState when it holds other symbols or was stored by something else."""
         try:
-            if set(stored["open_ms"]) != set(self.features):
-                raise BadState(f"stored state holds {sorted(stored['open_ms'])}, not {sorted(self.features)}")
-            self.stops = {s: None if stop is None else _stored_order(stop) for s, stop in stored["stops"].items()}
-            self._ranges, self._open_ms = dict(stored["ranges"]), dict(stored["open_ms"])
-            self._sequence = dict(stored["sequence"])
-            self.portfolio = Portfolio.from_json(stored["portfolio"])
-            self.risk = RiskState.from_json(stored["risk"])
+            parts = {name: self._per_symbol(name, stored[name]) for name in ("stops", "ranges", "open_ms", "sequence")}
+            stops = {s: None if stop is None else _stored_order(stop) for s, stop in parts["stops"].items()}
+            portfolio = Portfolio.from_json(stored["portfolio"], tuple(self.features))
+            state = RiskState.from_json(stored["risk"], tuple(self.features))
         except (KeyError, TypeError, ValueError) as error:
             raise BadState(f"stored state cannot be read: {error}") from error
+        # Only now, so that a state that cannot be read changes nothing.
+        self.stops, self.portfolio, self.risk = stops, portfolio, state
+        self._ranges, self._open_ms, self._sequence = parts["ranges"], parts["open_ms"], parts["sequence"]
+
+    def _per_symbol(self, name: str, stored: Mapping[str, Any]) -> dict[str, Any]:
+        if set(stored) != set(self.features):
+            raise BadState(f"stored {name}: holds {sorted(stored)}, not {sorted(self.features)}")
+        return {symbol: stored[symbol] for symbol in self.features}
 
 
 def _stored_order(values: Mapping[str, Any]) -> Order:

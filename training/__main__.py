@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the check says no.
 """
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -21,17 +22,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code; a user's mistake is one line, never a traceback."""
     parsed = _parser().parse_args(arguments)
     try:
-        return int(parsed.run(parsed))
+        code = int(parsed.run(parsed))
+        sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
     except (TrainingError, StrategyError) as error:
         print(f"sacd {parsed.verb}: {error}", file=sys.stderr)  # noqa: T201
         return getattr(error, "exit_code", 1)
     except BrokenPipeError:
-        # The reader of a pipe has seen enough; nothing more can be written, also not at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of a pipe has seen enough.
+        _drop_output()
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _drop_output()
+        print(f"sacd {parsed.verb}: the output cannot be written: {error.strerror}", file=sys.stderr)  # noqa: T201
         return 1
     except KeyboardInterrupt:
         print(f"sacd {parsed.verb}: interrupted; nothing was written", file=sys.stderr)  # noqa: T201
         return 130
+    return code
+
+
+def _drop_output() -> None:
+    """Make what is still buffered go nowhere: it cannot be written, also not at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

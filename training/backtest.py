@@ -1,5 +1,6 @@
 """`strategy/trader.py` over recorded candles with simulated fills: what an ensemble would have done."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from operator import attrgetter
@@ -67,9 +68,15 @@ class Report:
 
 @dataclass(slots=True)
 class Record:
-    """What a run leaves behind, candle by candle."""
+    """What a run leaves behind from the first decision on: tallies, and per candle time what the account was worth.
 
-    outcomes: list[list[Outcome]] = field(default_factory=list)
+    start_ms: open of the first candle.  candles, reasons: of all symbols.  actions: what was voted.
+    """
+
+    start_ms: int = 0
+    candles: int = 0
+    actions: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
     fills: list[Fill] = field(default_factory=list)
     close_ms: list[int] = field(default_factory=list)
     equity: list[float] = field(default_factory=list)
@@ -145,7 +152,14 @@ def computed_features(
 
 def _note(record: Record, trader: Trader, outcomes: list[Outcome], hold: BuyAndHold) -> None:
     positions = trader.portfolio.positions
-    record.outcomes.append(outcomes)
+    # Tallied at once: a long history would keep hundreds of megabytes of outcomes alive.
+    for outcome in outcomes:
+        record.reasons[outcome.verdict.reason.value] += 1
+        if outcome.votes is not None:
+            record.actions[outcome.verdict.decision.action.value] += 1
+    if not record.candles:
+        record.start_ms = outcomes[0].sight.candle.open_ms
+    record.candles += len(outcomes)
     record.close_ms.append(outcomes[0].sight.candle.close_ms)
     record.equity.append(trader.portfolio.equity)
     record.hold.append(hold.equity({symbol: position.mark for symbol, position in positions.items()}))
@@ -154,26 +168,19 @@ def _note(record: Record, trader: Trader, outcomes: list[Outcome], hold: BuyAndH
 
 def report(record: Record, trader: Trader, cash: float, model: str) -> Report:
     """Return what a run was worth, beside buying and holding over the same candles at the same costs."""
-    reasons: dict[str, int] = {}
-    for outcomes in record.outcomes:
-        for outcome in outcomes:
-            reasons[outcome.verdict.reason.value] = reasons.get(outcome.verdict.reason.value, 0) + 1
     return Report(
-        start_ms=record.outcomes[0][0].sight.candle.open_ms,
+        start_ms=record.start_ms,
         end_ms=record.close_ms[-1],
-        candles=sum(map(len, record.outcomes)),
+        candles=record.candles,
         symbols=tuple(trader.features),
         model=model,
         figures=_figures(record, trader, cash),
-        buy_and_hold=_hold_figures(record, trader, cash),
-        reasons=dict(sorted(reasons.items(), key=lambda item: -item[1])),
+        buy_and_hold=_hold_figures(record, cash),
+        reasons=dict(record.reasons.most_common()),
     )
 
 
 def _figures(record: Record, trader: Trader, cash: float) -> Figures:
-    actions = dict.fromkeys((action.value for action in Action), 0)
-    for outcome in (o for outcomes in record.outcomes for o in outcomes if o.votes is not None):
-        actions[outcome.verdict.decision.action.value] += 1
     portfolio = trader.portfolio
     return Figures(
         trades=len(record.fills),
@@ -183,17 +190,16 @@ def _figures(record: Record, trader: Trader, cash: float) -> Figures:
         slippage=portfolio.slippage,
         turnover=sum(map(attrgetter("notional"), record.fills)) / cash,
         exposure=float(np.mean(record.exposure)),
-        actions=actions,
+        actions={action.value: record.actions[action.value] for action in Action},
         **_worth(record.close_ms, record.equity, cash),
     )
 
 
-def _hold_figures(record: Record, trader: Trader, cash: float) -> Figures:
+def _hold_figures(record: Record, cash: float) -> Figures:
     bought = record.bought
     if bought is None:
         raise TrainingError("nothing was decided, so there is nothing to compare buying and holding with")
     trades = sum(quantity > 0.0 for quantity in bought.quantities.values())
-    votes = sum(outcome.votes is not None for outcomes in record.outcomes for outcome in outcomes)
     return Figures(
         trades=trades,
         round_trips=0,
@@ -202,7 +208,7 @@ def _hold_figures(record: Record, trader: Trader, cash: float) -> Figures:
         slippage=bought.slippage,
         turnover=(cash - bought.cash - bought.fees) / cash,
         exposure=float(np.mean(1.0 - bought.cash / np.array(record.hold))),
-        actions={"buy": trades, "sell": 0, "hold": votes - trades},
+        actions={"buy": trades, "sell": 0, "hold": record.actions.total() - trades},
         **_worth(record.close_ms, record.hold, cash),
     )
 

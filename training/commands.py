@@ -2,29 +2,34 @@
 
 import argparse
 import datetime as dt
+import importlib
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from strategy.candle_table import CandleTable
 from strategy.manifest import DataRecord
 from strategy.parameters import CostModel, RiskLimits, StrategyParameters
 from strategy.trader import Setup
-from training import backtest, data, parity
+from training import backtest, data
 from training.bundles import read_serving_bundle, reference_of
 from training.candles import CandleFile, read_candle_file
-from training.console import print_json, progress
+from training.console import make_console, print_json, progress
 from training.errors import TrainingError
 from training.market import Conditions, setup_of
 
 EXIT_NO = 3
-_OUT = Console()
+_OUT = make_console()
+_MOST_MEMBERS = 100  # what a bundle may hold, see daemon/models.py
+_WIDEST_LAYER = 65_536
+_DAY_MS = 86_400_000
 
 
 # ---- data -------------------------------------------------------------------------------------------------------
@@ -53,7 +58,8 @@ def _data_import(args: argparse.Namespace) -> int:
         print_json(asdict(made))
     else:
         span = f"{_day(made.first_ms)} .. {_day(made.last_ms)}"
-        _OUT.print(f"{made.file}: {made.rows} candles of {made.symbol} {made.timeframe}, {span}, {_gaps(made.gaps)}")
+        market = f"{made.symbol} {made.timeframe}"
+        _OUT.print(f"{made.file}: {made.rows} candles of {market}, {span}, {_gaps(made.gaps)}", markup=False)
     return 0
 
 
@@ -69,12 +75,12 @@ def _data_verify(args: argparse.Namespace) -> int:
 
 def _print_verified(result: data.Verified) -> None:
     if result.first_ms is None or result.last_ms is None:
-        _OUT.print(f"[red]wrong[/]  {result.file}", highlight=False)
+        _OUT.print(f"[red]wrong[/]  {escape(result.file)}", highlight=False)
     else:
         verdict = "[red]wrong[/] " if result.problems else "[green]good[/]  "
         span = f"{_day(result.first_ms)} .. {_day(result.last_ms)}"
         market = f"{result.symbol} {result.timeframe}"
-        _OUT.print(f"{verdict} {result.file}: {market}, {result.rows} candles, {span}", highlight=False)
+        _OUT.print(f"{verdict} {escape(result.file)}: {market}, {result.rows} candles, {span}", highlight=False)
         move = "" if result.biggest_move is None else f", biggest move {result.biggest_move:+.1%}"
         _OUT.print(f"       {_gaps(result.gaps)}, {result.zero_volume} without volume{move}", highlight=False)
         for gap in result.gaps:
@@ -92,7 +98,7 @@ def _data_list(args: argparse.Namespace) -> int:
     for file in found:
         first, last = ("" if ms is None else _day(ms) for ms in (file.first_ms, file.last_ms))
         row = (file.symbol or "", file.timeframe or "", str(file.rows), first, last, str(file.missing))
-        table.add_row(file.file, *row, file.problem or "")
+        table.add_row(escape(file.file), *row, escape(file.problem or ""))
     _OUT.print(table)
     return 0
 
@@ -109,6 +115,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--gamma", type=float, default=0.997)
+    parser.add_argument("--weight-decay", type=float, default=0.3)
     parser.add_argument("--net-arch", type=int, nargs="*", default=[64, 64], metavar="WIDTH")
     parser.add_argument("--use-sde", action="store_true")
     _add_json(parser)
@@ -116,10 +123,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    for name, least in (("members", 1), ("steps", 1), ("seed", 0), ("batch_size", 1)):
-        if getattr(args, name) < least:
-            raise TrainingError(f"--{name.replace('_', '-')} {getattr(args, name)} is below {least}")
-    train = _training_module()
+    _check_numbers(args)
+    train = _needs_extra("training.train")
     files, tables = _read(args)
     plan = train.Plan(
         members=args.members,
@@ -131,6 +136,7 @@ def _train(args: argparse.Namespace) -> int:
             batch_size=args.batch_size,
             gamma=args.gamma,
             use_sde=args.use_sde,
+            weight_decay=args.weight_decay,
             net_arch=tuple(args.net_arch),
         ),
         conditions=Conditions(),
@@ -147,23 +153,40 @@ def _train(args: argparse.Namespace) -> int:
     return 0
 
 
-def _training_module() -> Any:  # noqa: ANN401 - the module, imported only where it is needed
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Refuse before the work what would fail in the middle of it or after it."""
+    wide = [width for width in args.net_arch if not 1 <= width <= _WIDEST_LAYER]
+    for option, value, is_good, wanted in (
+        ("members", args.members, 1 <= args.members <= _MOST_MEMBERS, f"1 .. {_MOST_MEMBERS}"),
+        ("steps", args.steps, args.steps >= 1, "at least 1"),
+        ("seed", args.seed, args.seed >= 0, "at least 0"),
+        ("batch-size", args.batch_size, args.batch_size >= 1, "at least 1"),
+        ("learning-rate", args.learning_rate, 0.0 < args.learning_rate <= 1.0, "above 0 and at most 1"),
+        ("gamma", args.gamma, 0.0 <= args.gamma <= 1.0, "0 .. 1"),
+        ("net-arch", wide, not wide, f"layers of 1 .. {_WIDEST_LAYER}"),
+    ):
+        if not is_good:
+            raise TrainingError(f"--{option} {value}: give {wanted}")
+
+
+def _needs_extra(module: str) -> Any:  # noqa: ANN401 - a module
+    """Return `module` of ours, which needs the training extra: imported only where a verb cannot do without."""
     try:
-        from training import train  # noqa: PLC0415 - torch: two seconds and 300 MB nobody else needs
+        return importlib.import_module(module)  # torch: two seconds and 300 MB nobody else needs
     except ModuleNotFoundError as error:
         raise TrainingError(
-            f"{error.name} is not installed: training needs the `train` extra; `make test` installs it in .venv-dev, "
-            "from where `.venv-dev/bin/sacd train` works"
+            f"{error}: this needs the `train` extra; `make test` installs it in .venv-dev, from where "
+            "`.venv-dev/bin/sacd` works"
         ) from error
-    return train
 
 
 def _command(args: argparse.Namespace, files: Sequence[CandleFile]) -> str:
     """Return the command line that repeats a run: all that decides the weights, nothing of where things lie."""
-    parts = ["sacd train --data", *(file.name for file in files)]
+    parts = ["sacd train --data", *(shlex.quote(file.name) for file in files)]
     parts += [f"--members {args.members} --steps {args.steps} --seed {args.seed}"]
-    parts += [f"--{name} {_day(ms)}" for name, ms in (("from", args.from_ms), ("to", args.to_ms)) if ms is not None]
+    parts += [f"--{name} {_when(ms)}" for name, ms in (("from", args.from_ms), ("to", args.to_ms)) if ms is not None]
     parts += [f"--learning-rate {args.learning_rate} --batch-size {args.batch_size} --gamma {args.gamma}"]
+    parts += [f"--weight-decay {args.weight_decay}"]
     parts += ["--net-arch", *map(str, args.net_arch), *(["--use-sde"] if args.use_sde else [])]
     return " ".join(parts)
 
@@ -174,10 +197,11 @@ def add_backtest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, nargs="+", action="extend", required=True, metavar="FILE")
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a bundle")
     _add_span(parser)
-    for record in (StrategyParameters, RiskLimits, CostModel):
+    for title, record in (("strategy", StrategyParameters), ("risk", RiskLimits), ("costs", CostModel)):
+        group = parser.add_argument_group(title, "units and ranges: strategy/parameters.py")
         for field in fields(record):
             option = f"--{field.name.replace('_', '-')}"
-            parser.add_argument(option, type=type(field.default), help=argparse.SUPPRESS)
+            group.add_argument(option, type=type(field.default), metavar="VALUE", help=f"default {field.default}")
     _add_json(parser)
     parser.set_defaults(run=_backtest)
 
@@ -187,6 +211,11 @@ def _backtest(args: argparse.Namespace) -> int:
     # Candles before --from fill the window, so only the end is cut off.
     _, tables = _read(args, from_ms=None)
     setup = setup_of(tables, _conditions(args), "backtest")
+    trained = bundle.manifest.training.timeframe
+    if trained != setup.timeframe.name:
+        raise TrainingError(
+            f"the ensemble was trained on {trained} candles, the data has {setup.timeframe.name}: give {trained}"
+        )
     candles = sum(len(table.slice(args.from_ms, None)) for table in tables)
     with progress("backtest", candles) as tell:
         record, trader = backtest.run(
@@ -195,7 +224,7 @@ def _backtest(args: argparse.Namespace) -> int:
             bundle.ensemble,
             reference=reference_of(bundle),
             start_ms=args.from_ms,
-            progress=lambda done: tell(done * len(tables)),
+            progress=tell,
         )
     report = backtest.report(record, trader, backtest.INITIAL_CASH, bundle.manifest.short_id)
     if args.json:
@@ -216,7 +245,8 @@ def _conditions(args: argparse.Namespace) -> Conditions:
 def _print_report(report: backtest.Report) -> None:
     span = f"{_day(report.start_ms)} .. {_day(report.end_ms - 1)}"
     title = f"{', '.join(report.symbols)}, {span}, {report.candles} candles, ensemble {report.model}"
-    table = Table("", "ensemble", "buy and hold", title=title, title_justify="left", box=None)
+    _OUT.print(title, markup=False, highlight=False)
+    table = Table("", "ensemble", "buy and hold", box=None)
     ours, hold = report.figures, report.buy_and_hold
     for name, show in (
         ("total_return", "{:+.2%}".format),
@@ -254,6 +284,7 @@ def add_parity(parser: argparse.ArgumentParser) -> None:
 
 
 def _parity(args: argparse.Namespace) -> int:
+    parity = _needs_extra("training.parity")
     stored = json.loads(args.setup.read_text())
     setup, cash, bundle = Setup.from_json(stored["setup"]), stored["cash"], read_serving_bundle(args.model)
     symbol = next(iter(setup.instruments))
@@ -304,6 +335,11 @@ def _gaps(gaps: Sequence[data.MissingCandles]) -> str:
 
 def _day(ms: int) -> str:
     return dt.datetime.fromtimestamp(ms / 1000, dt.UTC).date().isoformat()
+
+
+def _when(ms: int) -> str:
+    """Return a moment as `_moment` reads it, to the millisecond."""
+    return _day(ms) if ms % _DAY_MS == 0 else dt.datetime.fromtimestamp(ms / 1000, dt.UTC).isoformat()
 
 
 def _minute(ms: int) -> str:

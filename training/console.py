@@ -12,6 +12,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 Told = Callable[[int], None]
 _LINE_EVERY_S = 5.0
+_UNBROKEN = 10_000
+
+
+def make_console() -> Console:
+    """Return standard output: as wide as the terminal, and in a pipe so wide that no line is broken or cut."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = _UNBROKEN
+    return console
 
 
 @contextmanager

@@ -33,8 +33,10 @@ class History:
         self.rows: FeatureTable = compute(table.open_ms, table.values, table.timeframe.span_ms, max_missing)
         self.starts = np.flatnonzero(self.rows.is_valid)
         if self.starts.size < 2:  # noqa: PLR2004 - one candle to decide on, one to fill on
-            message = f"{table.symbol}: {len(table)} candles, too few for a window of {WINDOW} and a step"
-            raise TrainingError(message)
+            raise TrainingError(
+                f"{table.symbol}: {len(table)} candles are too few for a window of {WINDOW}, of which at most "
+                f"{max_missing} are missing, and a step: give more candles"
+            )
 
     def features(self) -> ComputedFeatures:
         """Return a source that hands out the rows from the first candle on."""
@@ -103,7 +105,8 @@ class TradingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._history = history = self._histories[index]
         length = self._episode.length
         last = len(history.candles) - 2
-        first = history.starts[history.starts <= (last if length is None else max(history.starts[0], last - length))]
+        latest = last if length is None else max(history.starts[0], last + 1 - length)
+        first = history.starts[history.starts <= latest]
         drawn = history.starts[0] if length is None else self.np_random.choice(first)
         self._at = start = int(chosen.pop("start", drawn))
         if chosen:

@@ -4,6 +4,8 @@ Each member has its own seed and its own run of Stable-Baselines3 on one thread,
 weights, the same files and the same bundle id.
 """
 
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +47,7 @@ class SacSettings:
     learning_starts: int = 2_000
     buffer_size: int = 200_000
     use_sde: bool = False
-    weight_decay: float = 0.1
+    weight_decay: float = 0.3
     net_arch: tuple[int, ...] = (64, 64)
 
 
@@ -95,10 +97,23 @@ def train_member(
             "optimizer_kwargs": {"weight_decay": sac.weight_decay},
         },
     )
-    model.learn(plan.steps, callback=_Progress(progress))
-    if any(not torch.isfinite(p).all() for p in model.policy.actor.parameters()):
-        raise TrainingError(f"member with seed {seed}: the weights are not finite; lower the learning rate")
+    try:
+        model.learn(plan.steps, callback=_Progress(progress))
+    except ValueError as error:  # what torch raises when it is to draw an action from NaN
+        if _is_finite(model):
+            raise
+        raise _diverged(seed) from error
+    if not _is_finite(model):
+        raise _diverged(seed)
     return model
+
+
+def _is_finite(model: SAC) -> bool:
+    return all(bool(torch.isfinite(p).all()) for p in model.policy.actor.parameters())
+
+
+def _diverged(seed: int) -> TrainingError:
+    return TrainingError(f"member with seed {seed}: the weights are not finite; lower the learning rate")
 
 
 class _Progress(BaseCallback):
@@ -133,6 +148,7 @@ def train(
         )
     torch.set_num_threads(1)  # several threads add in another order, and the seed would no longer decide
     torch.use_deterministic_algorithms(mode=True)
+    setup_of(tables, plan.conditions, "train")  # tables that do not go together are refused before the work
     histories = [History(table, plan.conditions.strategy.max_missing) for table in tables]
     observed = _sample(histories, plan)
     members = []
@@ -155,9 +171,14 @@ def train(
 
 
 def refuse_taken(out: Path) -> None:
-    """Raise TrainingError when `out` holds something: found out before the work, not after it."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    """Raise TrainingError when `out` holds something or cannot be made: found out before the work, not after it."""
+    if os.path.lexists(out) and (out.is_symlink() or not out.is_dir() or any(out.iterdir())):
         raise TrainingError(f"--out {out} is not empty: name a directory that does not exist yet")
+    place = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
+    try:
+        tempfile.TemporaryDirectory(dir=place).cleanup()
+    except OSError as error:
+        raise TrainingError(f"--out {out}: {place}: {error.strerror}; name a place that can be written") from error
 
 
 def reference_of(rows: Sequence[FeatureTable]) -> Reference:

@@ -152,7 +152,7 @@ def test_a_feed_in_trouble_and_gaps_are_told() -> None:
     trouble = FeedStatus(health=FeedHealth.RECONNECTING, detail="timed\nout")
     shown = screen_of(events.started(), trouble, Gap(symbol=BTC, first_ms=0, missing=2))
     assert "feed reconnecting: timed out" in shown
-    assert "1 gaps" in shown
+    assert "0 candles, 1 gap " in shown
 
 
 def test_of_many_symbols_the_held_and_lately_traded_ones_stay() -> None:

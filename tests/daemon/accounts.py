@@ -1,0 +1,83 @@
+"""An account on disk that a test drives by hand: the parts the app builds, without its screens, servers and signals."""
+
+import io
+import itertools
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console
+
+from daemon.app import App, account_of, make_feed, run_record
+from daemon.clock import SystemClock
+from daemon.config import Config, load_config
+from daemon.engine import Engine
+from daemon.journal import SqliteJournal
+from daemon.paths import journal_path
+from daemon.ports import FeedEvent
+from daemon.recovery import Recovered, recover
+from daemon.serving import load_model, make_trader
+from strategy.trader import Trader
+
+HISTORY = 2_501
+"""Groups of candles the simulated market gives as history."""
+
+
+class Account:
+    """One run of an account: `open`, `trade`, then `stop`, or `die` as a kill would leave it."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.path = journal_path(config)
+        self._app = App(config, {}, Console(file=io.StringIO()), io.StringIO())
+
+    @classmethod
+    async def open(cls, config_file: Path) -> Self:
+        self = cls(load_config(config_file, {}))
+        self.config.daemon.state_dir.mkdir(exist_ok=True)
+        bundle, clock = load_model(self.config), SystemClock()
+        self._feed = make_feed(self.config, clock)
+        self._journal = SqliteJournal.open(self.path, clock)
+        setup = self._app._setup(await self._feed.instruments())
+        self.recovered, trader = recovered(self.config)
+        self.engine: Engine = self._app._engine(
+            trader, self.recovered.memory, bundle=bundle, is_live=False, journal=self._journal, sinks=[]
+        )
+        await self.engine.start(run_record(self.config, setup, bundle))
+        await self._app._reopen(self.engine, is_live=False)
+        self._events = self._feed.events(dict(self.engine.memory.last))
+        return self
+
+    async def trade(self, groups: int) -> None:
+        """Take so many events of the feed."""
+
+        async def some() -> AsyncIterator[FeedEvent]:
+            for _ in range(groups):
+                yield await anext(self._events)
+
+        await self.engine.run(some())
+
+    async def stop(self) -> dict[str, Any]:
+        """End in order; returns the trader's state."""
+        await self.engine.stop("test")
+        return await self.die()
+
+    async def die(self) -> dict[str, Any]:
+        """End without a last word: what was not written is lost. Returns the trader's state."""
+        await self._journal.close()
+        await self._feed.close()
+        return self.engine.trader.state()
+
+
+def recovered(config: Config) -> tuple[Recovered, Trader]:
+    """Return what recovery makes of the journal as it lies there."""
+    app = App(config, {}, Console(file=io.StringIO()), io.StringIO())
+    trader = make_trader(app._setup(config.instruments()), load_model(config), config.daemon.initial_cash)
+    return recover(journal_path(config), trader, account_of(config)), trader
+
+
+def copy_state(source: Path, target: Path) -> Path:
+    """Copy a state directory; returns the copied journal."""
+    shutil.copytree(source, target)
+    return next(itertools.chain(target.glob("*.sqlite")))

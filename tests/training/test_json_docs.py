@@ -1,0 +1,207 @@
+"""docs/json.md against what the verbs print: every key that is printed is there, and every key there is printed."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from daemon import app, checks, cli, journal_reader, parity
+from daemon.fold import Difference
+from daemon.health import Health
+from daemon.ports import Entry
+from daemon.replay import Replay
+from tests.daemon.engines import BUY, make_rig
+from tests.fakes.trading import BTC, setup
+from tests.training.markets import ensemble, history, with_gap, write_ensemble, write_table
+from training.__main__ import main
+from training.parity import Trace, backtest_trace
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "json.md"
+TABLE = with_gap(history(300, seed=3), 5, 2)
+
+
+def documented() -> dict[str, set[str]]:
+    """Return section title -> patterns of the keys in the first column of its table."""
+    sections: dict[str, set[str]] = {}
+    for section in DOCUMENT.read_text(encoding="utf-8").split("\n## ")[1:]:
+        title, _, body = section.partition("\n")
+        cells = [line.split("|")[1] for line in body.splitlines() if line.startswith("| `")]
+        sections[title.replace("`", "")] = {key for cell in cells for key in re.findall(r"`([^`]+)`", cell)}
+    return sections
+
+
+def paths(value: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the path of every leaf: `a.b`, `list[].key`."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from paths(item, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(value, list):
+        for item in value or [""]:
+            yield from paths(item, f"{prefix}[]")
+    else:
+        yield prefix
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Tell whether `*` in the middle as one name, or at the end as anything, makes `pattern` of `path`."""
+    expression = re.escape(pattern).replace(r"\*", r"[^.]+")
+    return (
+        re.fullmatch(expression.removesuffix("[^.]+") + ".+" if pattern.endswith("*") else expression, path) is not None
+    )
+
+
+def assert_documented(title: str, *produced: Any) -> None:
+    known = documented()[title]
+    found = {path for value in produced for path in paths(json.loads(json.dumps(value, allow_nan=False)))}
+    assert {path for path in found if not any(matches(pattern, path) for pattern in known)} == set()
+    assert {pattern for pattern in known if not any(matches(pattern, path) for path in found)} == set()
+
+
+# ---- the training side ------------------------------------------------------------------------------------------
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_table(TABLE, tmp_path)
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: Any, code: int = 0) -> Any:
+    assert main([str(argument) for argument in arguments]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_backtest(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_ensemble(tmp_path / "bundle")
+    told = printed(capsys, "backtest", "--data", data, "--model", model, "--json")
+    assert_documented("sacd backtest --json", told)
+
+
+def test_train(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--out", tmp_path / "out", "--members", 1, "--steps", 2004, "--net-arch", 4, "--batch-size", 8]
+    assert_documented("sacd train --json", printed(capsys, "train", "--data", data, *arguments, "--json"))
+
+
+def test_data(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = printed(capsys, "data", "import", data, tmp_path / "ethusdt-1h.csv", "--json")
+    assert_documented("sacd data import --json", made)
+    assert json.loads((tmp_path / "ethusdt-1h.csv.json").read_text()) == made
+    assert_documented("sacd data verify --json", printed(capsys, "data", "verify", data, "--json"))
+    assert_documented("sacd data list --json", printed(capsys, "data", "list", tmp_path, "--json"))
+
+
+# ---- the daemon's side ------------------------------------------------------------------------------------------
+def told_by(*arguments: Any, code: int = 0) -> Any:
+    result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a registry that the configuration names; there is no other configuration."""
+    registry = tmp_path / "models"
+    registry.mkdir()
+    model = write_ensemble(registry / "new")
+    short_id = json.loads((model / "manifest.json").read_text())["id"][:16]
+    model.rename(registry / short_id)
+    (registry / "current").symlink_to(short_id)
+    (registry / ("0" * 16)).mkdir()
+    config = SimpleNamespace(strategy=SimpleNamespace(model=registry / "current"))
+    monkeypatch.setattr(cli, "_config", lambda _: config)
+    return registry
+
+
+def test_parity(
+    tmp_path: Path,
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    configured: Path,
+) -> None:
+    made = setup()
+    (tmp_path / "setup.json").write_text(json.dumps({"setup": made.to_json(), "cash": 1_000.0}))
+    trace = backtest_trace(TABLE, made, ensemble(tmp_path), 1_000.0)
+    np.savez(tmp_path / "trace.npz", **{name: getattr(trace, name) for name in Trace.__dataclass_fields__})
+    arguments = [
+        "--model",
+        configured / "current",
+        "--trace",
+        tmp_path / "trace.npz",
+        "--setup",
+        tmp_path / "setup.json",
+    ]
+    half = printed(capsys, "parity", "--data", data, *arguments)
+    monkeypatch.setattr(parity, "prove", lambda _, path: {"file": path.name, **half})
+    assert_documented("sacd parity --json", told_by("parity", "--data", data, "--data", data, "--json"))
+
+
+def test_replay() -> None:
+    difference = Difference(seq=3, symbol=BTC, open_ms=0, fields=("votes",))
+    assert_documented("sacd replay --json", Replay(decisions=5, differ=1, runs=1, first=[difference]).to_json())
+
+
+async def test_status() -> None:
+    rig = make_rig()
+    health = Health(rig.clock, is_live=False, candle_interval_s=0.0)
+    rig.voice.say(BUY)
+    await rig.candle()
+    await rig.candle()
+    assert_documented("sacd status --json", app.status(rig.engine, health))
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "flatten"])
+def test_commands(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_ask", lambda _, asked: {"effect": asked})
+    title = "sacd pause --json, sacd resume --json, sacd flatten --json"
+    assert_documented(title, told_by(verb, "--json"))
+
+
+def test_check(monkeypatch: pytest.MonkeyPatch, configured: Path) -> None:
+    async def run_checks(_: Any) -> list[checks.CheckResult]:
+        return [checks.CheckResult(name="journal", is_good=False, detail="damaged")]
+
+    monkeypatch.setattr(checks, "run_checks", run_checks)
+    assert_documented("sacd check --json", told_by("check", "--json", code=1))
+
+
+def test_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = Entry(seq=1, at_ms=2, kind="candle", payload={"open_ms": 3})
+    monkeypatch.setattr(journal_reader, "tail", lambda *_: [entry])
+    assert_documented("sacd journal show --json", told_by("journal", "show", "--journal", "x", "--json"))
+    found = journal_reader.Verification(entries=4, head="00", first_bad_seq=5, reason="hash")
+    monkeypatch.setattr(journal_reader, "verify", lambda _: found)
+    assert_documented("sacd journal verify --json", told_by("journal", "verify", "--journal", "x", "--json", code=3))
+
+
+def test_models(configured: Path) -> None:
+    assert_documented("sacd models list --json", told_by("models", "list", "--json"))
+    shown = told_by("models", "show")
+    assert shown == json.loads((configured / "current" / "manifest.json").read_text())
+    assert_documented("sacd models show", shown)
+
+
+# ---- the test itself --------------------------------------------------------------------------------------------
+def test_every_section_is_tested() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    assert [title for title in documented() if f'"{title}"' not in source] == []
+    assert len(documented()) > 12
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "is_same"),
+    [
+        ("a.b", "a.b", True),
+        ("a.b", "a.c", False),
+        ("a.*", "a.b.c[]", True),
+        ("a.*.c", "a.BTC/USDT.c", True),
+        ("a.*.c", "a.b.d", False),
+        ("a[].b", "a[].b", True),
+        ("a", "ab", False),
+    ],
+)
+def test_patterns_match_what_they_say(pattern: str, path: str, is_same: bool) -> None:
+    assert matches(pattern, path) is is_same
