@@ -4,19 +4,15 @@ Start, restart and upgrade all take the same way: bundle, journal, recovery, the
 """
 
 import asyncio
-import importlib.metadata
 import os
-import platform
 import random
 import signal
-import sqlite3
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, TextIO, TypeVar
 
-import numpy as np
 import structlog
 from rich.console import Console
 
@@ -26,7 +22,7 @@ from daemon.config import Config
 from daemon.control import ControlServer
 from daemon.engine import COMMANDS, Engine, Model
 from daemon.errors import ConfigError, FatalError, SacdError
-from daemon.events import CandleTaken, Event, Started
+from daemon.events import Decided, Event, Started
 from daemon.feed_file import FileFeed
 from daemon.feed_simulated import SimulatedFeed
 from daemon.fold import Memory
@@ -38,14 +34,14 @@ from daemon.logs import Logs, configure_logging
 from daemon.metrics import MetricsSink
 from daemon.notify_systemd import SystemdNotifier
 from daemon.paths import journal_path
-from daemon.ports import Broker, Clock, Feed, Record, Sink
+from daemon.ports import Broker, Clock, Feed, Sink
 from daemon.recovery import Recovered, recover
 from daemon.redact import Redactor
+from daemon.run_record import account_of, run_record, version
 from daemon.serving import load_model, make_trader
 from daemon.terminal import TerminalView
 from strategy.bundle import Bundle
 from strategy.features import WINDOW, FeatureWindow
-from strategy.observation import OBSERVATION_HASH
 from strategy.order import Order, OrderEvent, OrderReport, Side
 from strategy.trader import Setup, Trader
 
@@ -97,46 +93,6 @@ def make_feed(config: Config, clock: Clock) -> Feed:
             )
 
 
-def account_of(config: Config) -> dict[str, Any]:
-    """Return what must stay the same for an account to be continued."""
-    return {
-        "instance": config.daemon.instance,
-        "mode": config.daemon.mode,
-        "source": config.market.source,
-        "symbols": list(config.market.symbols),
-        "timeframe": config.market.timeframe,
-        "cash": config.daemon.initial_cash,
-    }
-
-
-def run_record(config: Config, setup: Setup, bundle: Bundle) -> Record:
-    """Return what the journal says at the start of a run: enough to recompute every decision of it."""
-    return Record(
-        kind="run",
-        payload={
-            "account": account_of(config),
-            "setup": setup.to_json(),
-            "model": bundle.manifest.id,
-            "weights": bundle.ensemble.weights.tolist(),
-            "observation_hash": OBSERVATION_HASH,
-            "config": config.public(),
-            "config_digest": config.digest(),
-            "versions": {
-                "sacd": version(),
-                "python": platform.python_version(),
-                "numpy": np.__version__,
-                "sqlite": sqlite3.sqlite_version,
-                "machine": platform.machine(),
-            },
-        },
-    )
-
-
-def version() -> str:
-    """Return the version of the installed program."""
-    return importlib.metadata.version("sacd")
-
-
 class _Guarded:
     """A sink that cannot stop the main path: one that fails is reported once and left out from then on."""
 
@@ -162,7 +118,7 @@ class _Readiness:
         self._is_ready = False
 
     def publish(self, event: Event) -> None:
-        if not self._is_ready and isinstance(event, CandleTaken) and not event.is_backfill:
+        if not self._is_ready and isinstance(event, Decided):
             self._is_ready = True
             self._notifier.ready("trading")
             _log.info("ready")
@@ -227,6 +183,7 @@ class App:
             await self._reopen(engine, feed.is_live)
             self._is_open = True
             if watchers.view is not None:
+                watchers.view.metrics_url = f"{url}metrics" if url else ""
                 watchers.view.start()
                 stack.callback(watchers.view.stop)
             tell = _log.warning if recovered.mismatches else _log.info
@@ -296,8 +253,7 @@ class App:
         metrics = MetricsSink(symbols=config.market.symbols, is_live=is_live, version=version())
         view = None
         if self._has_view:
-            url = f"http://{config.http.host}:{config.http.port}/metrics" if config.http.enabled else ""
-            view = TerminalView(self._console, self._clock, metrics_url=url, journal=str(path))
+            view = TerminalView(self._console, self._clock, journal=str(path))
         sinks: list[Sink] = [health, metrics, _Readiness(self._notifier), LogSink(_log, journal=str(path))]
         if view is not None:
             sinks.append(view)

@@ -130,6 +130,9 @@ class Engine:
     # ---- candles ------------------------------------------------------------------------------------------------
     async def _on_candles(self, group: CandleGroup) -> None:
         started_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
+        # Told first: whoever guards the main path must see a candle that went in and never came out.
+        for candle in group.candles:
+            self._publish(CandleTaken(candle=candle, is_backfill=False, at_ms=now_ms))
         await self._hear(group.candles[0].close_ms)
         self._apply(self._broker.on_market(group))
         # On a live feed a market order may have found no trade for a whole candle: what is decided now starts from
@@ -144,8 +147,6 @@ class Engine:
         for outcome in outcomes:
             self._broker.protect(outcome.sight.candle.symbol, outcome.stop)
         self._count.decisions += len(outcomes)
-        for candle in group.candles:
-            self._publish(CandleTaken(candle=candle, is_backfill=False, at_ms=now_ms))
         first_seq = last_seq - len(outcomes) + 1
         for i, outcome in enumerate(outcomes):
             self._publish(Decided(outcome=outcome, model_id=self.model.id, latency_s=latency_s, seq=first_seq + i))
@@ -180,6 +181,7 @@ class Engine:
 
     # ---- between candles ----------------------------------------------------------------------------------------
     async def _on_trade(self, trade: MarketTrade) -> None:
+        held = self.trader.portfolio
         await self._hear(trade.at_ms)
         self._apply(self._broker.on_market(trade))
         before = self.trader.portfolio
@@ -190,6 +192,8 @@ class Engine:
             await self._command_orders("risk", payload, approved)
         elif self._waiting:
             await self._write([])
+        if self.trader.portfolio is not held:
+            self._publish_account()
 
     # ---- the health of a live feed ------------------------------------------------------------------------------
     async def watch(self) -> None:

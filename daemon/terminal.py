@@ -50,7 +50,7 @@ class TerminalView:
     def __init__(self, console: Console, clock: Clock, *, metrics_url: str = "", journal: str = "") -> None:
         self._console = console
         self._clock = clock
-        self._metrics_url = metrics_url
+        self.metrics_url = metrics_url
         self._journal = journal
         self._board = Board()
         self._lock = threading.Lock()
@@ -143,7 +143,7 @@ class TerminalView:
             width=width,
             height=height,
             uptime_s=self._clock.monotonic_s() - self._since_s,
-            metrics_url=self._metrics_url,
+            metrics_url=self.metrics_url,
         )
         lines = draw(board, frame)
         return lines if self._console.encoding.startswith("utf") else [_plain(line, self._console) for line in lines]

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from rich.console import Console
 
-from daemon.app import App, account_of, make_feed, run_record
+from daemon.app import App, make_feed
 from daemon.clock import SystemClock
 from daemon.config import Config, load_config
 from daemon.engine import Engine
@@ -17,6 +17,7 @@ from daemon.journal import SqliteJournal
 from daemon.paths import journal_path
 from daemon.ports import FeedEvent
 from daemon.recovery import Recovered, recover
+from daemon.run_record import account_of, run_record
 from daemon.serving import load_model, make_trader
 from strategy.trader import Trader
 

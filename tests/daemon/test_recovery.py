@@ -123,12 +123,13 @@ async def _uninterrupted(place: Place, groups: int) -> Mapping[str, Any]:
     return await account.stop()
 
 
-async def test_an_order_decided_before_the_kill_fills_after_the_restart(copied: Place) -> None:
+@pytest.mark.parametrize("is_killed", [True, False])
+async def test_an_order_decided_before_the_end_fills_once_after_the_restart(copied: Place, is_killed: bool) -> None:
     account = await Account.open(copied.config)
     while not account.engine.memory.orders:
         await account.trade(1)
     (client_id, *_) = account.engine.memory.orders
-    await account.die()
+    await (account.die() if is_killed else account.stop())
     again = await Account.open(copied.config)
     assert client_id in again.engine.memory.orders
     assert again.recovered.memory.orders[client_id].state in {OrderState.INTENDED, OrderState.OPEN}
