@@ -52,11 +52,6 @@ async def run_checks(config: Config) -> list[CheckResult]:
 async def _ensemble(config: Config) -> str:
     manifest = load_model(config).manifest
     trained = manifest.training
-    if trained.timeframe != config.market.timeframe:
-        raise SacdError(
-            f"trained on {trained.timeframe} candles, [market] timeframe is {config.market.timeframe}: set it to "
-            f"{trained.timeframe} or train another ensemble"
-        )
     return f"{manifest.short_id}, {len(manifest.members)} members, trained on {', '.join(trained.symbols)}"
 
 

@@ -1,6 +1,7 @@
 """The ensemble that serves: loaded, verified, and turned into what a trader needs."""
 
 from daemon.config import Config
+from daemon.errors import ArtifactError
 from daemon.models import load_compatible
 from strategy.bundle import Bundle
 from strategy.decision import ACTION_RULE_VERSION
@@ -11,13 +12,20 @@ from strategy.trader import Reference, Setup, Trader
 
 def load_model(config: Config) -> Bundle:
     """Return the verified ensemble that is to serve. Raises ArtifactError naming what is wrong with it."""
-    return load_compatible(
+    bundle = load_compatible(
         config.strategy.model,
         feature_schema=OBSERVATION_SCHEMA,
         feature_hash=OBSERVATION_HASH,
         observation_size=N_OBSERVATION,
         action_rule_version=ACTION_RULE_VERSION,
     )
+    trained, configured = bundle.manifest.training.timeframe, config.market.timeframe
+    if trained != configured:
+        raise ArtifactError(
+            f"{config.strategy.model}: trained on {trained} candles, [market] timeframe is {configured}: set it to "
+            f"{trained}, or train another ensemble"
+        )
+    return bundle
 
 
 def make_trader(setup: Setup, bundle: Bundle, cash: float) -> Trader:
