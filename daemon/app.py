@@ -161,6 +161,8 @@ class App:
             stack.push_async_callback(feed.close)
             journal = SqliteJournal.open(journal_path(self._config), self._clock)
             stack.push_async_callback(journal.close)
+            if self._has_view and feed.is_live:
+                self._console.print(f"connecting to {self._config.exchange.id} ...", style="dim")
             instruments = await self._unless_stopped(feed.instruments())
             if instruments is None:
                 _log.info("stopped", reason=self._reason, detail="before the account was opened")

@@ -12,6 +12,8 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
+import structlog
+
 from daemon.candle_finality import Row, is_positive
 from daemon.errors import ConfigError, TransientError
 from daemon.feed_queue import FeedQueue, HealthBoard
@@ -35,6 +37,7 @@ from strategy.instrument import Instrument
 _T = TypeVar("_T")
 _PAGE = 1_000  # rows per request at most; less where ccxt knows that the venue gives less
 _SMALLEST_PAGE = 10
+_log = structlog.get_logger()
 _START_ATTEMPTS = 6
 _SUBSCRIPTIONS = CANDLE_WORDS + TRADE_WORDS
 _CLOSE_S = 0.8  # a dead peer would hold a close for 10 s
@@ -91,10 +94,14 @@ class CcxtFeed:
             try:
                 await self._session.open()
                 break
-            except TransientError:
+            except TransientError as error:
                 pause_s = backoff.next_s()
                 if backoff.failures >= _START_ATTEMPTS:
-                    raise
+                    raise TransientError(
+                        f"{self._session.exchange_id} could not be reached in {_START_ATTEMPTS} attempts: {error}. Check the "
+                        'network (and [exchange] id and urls), or set [market] source = "simulated", which needs none'
+                    ) from error
+                _log.warning("venue_unreachable", reason=str(error), again_in_s=round(pause_s, 1))
                 await self._clock.sleep_s(pause_s)
         return {symbol: self._session.instrument(symbol) for symbol in self._symbols}
 
@@ -152,7 +159,7 @@ class _Session:
         if options.get("verbose"):
             raise ConfigError("[exchange] verbose = true would write keys and signatures to the log; take it out")
         refuse_half_redirected(exchange_id, options)
-        self._exchange_id = exchange_id
+        self.exchange_id = exchange_id
         self._options = options
         self._timeframe = timeframe
         self._clock = clock
@@ -184,36 +191,36 @@ class _Session:
         if self._markets is None:
             markets = await self._ask(self._exchange.load_markets)
             if not isinstance(markets, Mapping) or not markets:
-                raise TransientError(f"{self._exchange_id} lists no markets")
+                raise TransientError(f"{self.exchange_id} lists no markets")
             self._markets = markets
 
     def _build(self) -> Any:  # noqa: ANN401  # see __init__
-        with only_exchange(self._exchange_id):
+        with only_exchange(self.exchange_id):
             import ccxt.pro  # type: ignore[import-untyped]  # noqa: PLC0415  # see the module's docstring
 
         for name in ("ccxt", "ccxt.base.exchange"):
             logging.getLogger(name).setLevel(logging.INFO)  # at DEBUG it writes headers with the API key
         self._ccxt = ccxt
-        if self._exchange_id not in ccxt.pro.exchanges:
-            near = near_matches(self._exchange_id, ccxt.pro.exchanges)
-            raise ConfigError(f"[market] exchange: ccxt has no live data of {self._exchange_id!r}{near}")
-        exchange = getattr(ccxt.pro, self._exchange_id)(with_defaults(self._exchange_id, self._options))
-        refuse_left_over(self._exchange_id, self._options, exchange.urls.get("api"))
+        if self.exchange_id not in ccxt.pro.exchanges:
+            near = near_matches(self.exchange_id, ccxt.pro.exchanges)
+            raise ConfigError(f"[market] exchange: ccxt has no live data of {self.exchange_id!r}{near}")
+        exchange = getattr(ccxt.pro, self.exchange_id)(with_defaults(self.exchange_id, self._options))
+        refuse_left_over(self.exchange_id, self._options, exchange.urls.get("api"))
         self._check_abilities(exchange)
         return exchange
 
     def _check_abilities(self, exchange: Any) -> None:  # noqa: ANN401  # see __init__
         if not exchange.has.get("fetchOHLCV"):
-            raise ConfigError(f"[market] exchange: {self._exchange_id} has no candles; choose another exchange")
+            raise ConfigError(f"[market] exchange: {self.exchange_id} has no candles; choose another exchange")
         known = exchange.timeframes or {}
         if known and self._timeframe not in known:
             raise ConfigError(
-                f"[market] timeframe: {self._exchange_id} has no {self._timeframe!r}; it has {', '.join(known)}"
+                f"[market] timeframe: {self.exchange_id} has no {self._timeframe!r}; it has {', '.join(known)}"
             )
 
     def instrument(self, symbol: str) -> Instrument:
         """Return the steps of `symbol`. Raises ConfigError."""
-        market = spot_market(self._exchange_id, symbol, self._markets or {})
+        market = spot_market(self.exchange_id, symbol, self._markets or {})
         limit = self._exchange.feature_value(symbol, "fetchOHLCV", "limit", _PAGE)
         if isinstance(limit, int) and limit > _SMALLEST_PAGE:
             self.page = min(self.page, limit)
@@ -224,7 +231,7 @@ class _Session:
         rows = await self._ask(lambda: self._exchange.fetch_ohlcv(symbol, self._timeframe, since_ms, limit))
         # ccxt makes rows of None, or of single letters, out of a broken body with status 200.
         if not isinstance(rows, list) or (rows and not any(is_positive(row[0]) and row[0] > _DAY_MS for row in rows)):
-            raise TransientError(f"{self._exchange_id} answered with something that is no candles of {symbol}")
+            raise TransientError(f"{self.exchange_id} answered with something that is no candles of {symbol}")
         return [list(row) for row in rows]
 
     async def now_ms(self) -> int | None:
@@ -286,7 +293,7 @@ class _Session:
     async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401  # ccxt's own
         if (wait_s := self._quiet_until_s - self._clock.monotonic_s()) > 0.0:
             # At once, or the stream could not stand in meanwhile.
-            raise TransientError(f"{self._exchange_id} asked not to be asked for another {wait_s:.0f} s")
+            raise TransientError(f"{self.exchange_id} asked not to be asked for another {wait_s:.0f} s")
         return await self._translated(call)
 
     async def _translated(self, call: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401  # ccxt's own
@@ -297,7 +304,7 @@ class _Session:
             self._quiet_until_s = self._clock.monotonic_s() + self._retry_after_s()
             raise TransientError(self._explain(error)) from None
         except (ccxt.AuthenticationError, ccxt.BadSymbol, ccxt.NotSupported) as error:
-            raise ConfigError(f"[exchange] {self._exchange_id}: {self._explain(error)}") from None
+            raise ConfigError(f"[exchange] {self.exchange_id}: {self._explain(error)}") from None
         except (ccxt.BaseError, OSError, TypeError, ValueError, AttributeError, LookupError) as error:
             # Not only ccxt's own: a broken body with status 200 makes its parsers stumble.
             raise TransientError(self._explain(error)) from None

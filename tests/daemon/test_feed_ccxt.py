@@ -218,6 +218,8 @@ async def test_an_unreachable_venue_is_a_transient_error_without_its_address_que
         await feed.instruments()
     await feed.close()
     assert "?" not in str(caught.value)
+    assert str(caught.value).startswith("binance could not be reached in 6 attempts: ExchangeNotAvailable")
+    assert 'set [market] source = "simulated"' in str(caught.value)
 
 
 # ---- history --------------------------------------------------------------------------------------------------------
