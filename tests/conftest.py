@@ -1,10 +1,15 @@
-"""Where the tests find recorded candles."""
+"""Where the tests find recorded candles, and signals as a terminal gives them."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# Whoever starts the tests in the background may have SIGINT ignored, which every child inherits: tests of Ctrl-C, and
+# pytest itself, need it to mean what it means on a terminal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -143,7 +143,7 @@ class LiveVenue:
 @pytest.fixture
 async def live(tmp_path: Path) -> AsyncIterator[tuple[Place, LiveVenue]]:
     async with FakeBinance([Market("BTC", "USDT"), Market("ETH", "USDT")]) as venue:
-        place = make_place(tmp_path)
+        place = make_place(tmp_path, timeframe="1m")
         api = venue.ccxt_options()["urls"]["api"]
         flat = "".join(f'"{key}" = "{url}"\n' for key, url in api.items() if isinstance(url, str))
         sockets = f'[exchange.ccxt.urls.api.ws]\n"spot" = "{api["ws"]["spot"]}"\n'

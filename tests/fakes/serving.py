@@ -29,8 +29,11 @@ _BUSY = {
 """Limits loose enough that most votes become orders, stops near enough to be hit, a halt that resumes by itself."""
 
 
-def write_bundle(registry: Path, *, seed: int = 5, members: int = 3) -> Path:
-    """Write a bundle of random members that agree enough to trade, named as a registry wants it; returns its place."""
+def write_bundle(registry: Path, *, seed: int = 5, members: int = 3, timeframe: str = "1h") -> Path:
+    """Write a bundle of random members that agree enough to trade, named as a registry wants it; returns its place.
+
+    timeframe: of the candles its manifest says it was trained on.
+    """
     shared = _busy_arrays(seed)
     blobs = []
     for index in range(members):
@@ -48,6 +51,8 @@ def write_bundle(registry: Path, *, seed: int = 5, members: int = 3) -> Path:
         feature=FeatureRecord(hash=OBSERVATION_HASH, schema=json.loads(json.dumps(OBSERVATION_SCHEMA))),
         reference=Reference(mean=(0.0,) * N_FEATURES, std=(1.0,) * N_FEATURES, limit=2.0),
     )
+    training = dataclasses.replace(manifest.training, timeframe=timeframe)
+    manifest = dataclasses.replace(manifest, training=training)
     place = registry / manifest.short_id
     place.mkdir(parents=True)
     (place / MANIFEST).write_bytes(manifest.to_bytes())
@@ -128,9 +133,11 @@ class Place:
         return path
 
 
-def make_place(root: Path, count: int = 0, *, symbols: Sequence[str] = SYMBOLS, seed: int = 5) -> Place:
+def make_place(
+    root: Path, count: int = 0, *, symbols: Sequence[str] = SYMBOLS, seed: int = 5, timeframe: str = "1h"
+) -> Place:
     """Return a place with a busy bundle and, when `count` is given, so many candles of each symbol, with gaps."""
-    model = write_bundle(root / "models", seed=seed)
+    model = write_bundle(root / "models", seed=seed, timeframe=timeframe)
     files = {}
     for i, symbol in enumerate(symbols if count else ()):
         path = root / f"{symbol.replace('/', '').lower()}-1h.csv"
