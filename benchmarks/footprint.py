@@ -22,9 +22,12 @@ from statistics import median
 from typing import Any
 
 from benchmarks.result import Result
+from daemon.journal_reader import read
 
 _PROCESSES = 5
 _SETTLE_S = 5.0
+_PAST_S = 45.0
+"""How long an account trades as fast as it can before it is resumed: tens of thousands of decisions."""
 _PATIENCE_S = 60.0
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _MEGABYTE = 1e6
@@ -41,13 +44,23 @@ class _Start:
 
 
 def run(*, quick: bool = False) -> list[Result]:
-    """Return memory and time to READY for both kinds of market; takes about a minute and a half."""
+    """Return memory and time to READY for both kinds of market and a resumed account; takes about three minutes."""
     with tempfile.TemporaryDirectory(prefix="sacd-footprint-") as bytecode:
         common = {"PYTHONPYCACHEPREFIX": bytecode}
         simulated = _results("simulated market", {**common, "SACD_MARKET__SOURCE": "simulated"}, 90.0, 1.5, quick=quick)
+        resumed = _resumed({**common, "SACD_MARKET__SOURCE": "simulated"}, quick=quick)
         with _venue() as settings:
             exchange = _results("exchange on loopback", {**common, **settings}, 150.0, 4.0, quick=quick)
-    return [*simulated, *exchange]
+    return [*simulated, *resumed, *exchange]
+
+
+def _resumed(settings: Mapping[str, str], *, quick: bool) -> list[Result]:
+    """Measure starts of an account that has a long journal behind it, each of them a resume of the same one."""
+    with tempfile.TemporaryDirectory(prefix="sacd-footprint-") as name:
+        kept = {**settings, "SACD_DAEMON__STATE_DIR": name}
+        _start({**kept, "SACD_MARKET__CANDLES_PER_SECOND": "0"}, 2.0 if quick else _PAST_S)
+        decisions = sum(1 for path in Path(name).glob("*.sqlite") for _ in read(path, kinds={"decision"}))
+        return _results(f"account of {decisions} decisions resumed", kept, 90.0, 1.5, quick=quick)
 
 
 def _results(
@@ -91,7 +104,10 @@ def _result(name: str, figures: list[float], limit: float, *, unit: str, more: s
 
 # ---- the daemon -------------------------------------------------------------------------------------------------
 def _start(settings: Mapping[str, str], settle_s: float) -> _Start:
-    """Start a daemon with an empty journal, wait for READY, let it run for `settle_s`, measure it and end it."""
+    """Start a daemon, wait for READY, let it run for `settle_s`, measure it and end it.
+
+    Its journal is empty unless `settings` name a state directory.
+    """
     with tempfile.TemporaryDirectory(prefix="sacd-footprint-") as name:
         directory = Path(name)
         with _notified(directory / "notify") as listener, (directory / "log").open("w+") as log:

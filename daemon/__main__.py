@@ -3,10 +3,12 @@
 import faulthandler
 import os
 import sys
+from pathlib import Path
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    _open_closed_streams()
     # With several threads OpenBLAS splits sums differently, and the same decision would have other last bits.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     faulthandler.enable()  # what the watchdog aborts says where it hung
@@ -17,6 +19,18 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130  # Ctrl-C before anything began: as the shell says it
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Let what the caller closed (`>&-`) go nowhere, here and in what this process becomes or starts.
+
+    Else the next file opened, perhaps the journal, would get the number that prints are written to.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - open as long as the process
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 if __name__ == "__main__":

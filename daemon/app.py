@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, TextIO, TypeVar
@@ -16,11 +16,10 @@ from typing import Any, TextIO, TypeVar
 import structlog
 from rich.console import Console
 
-from daemon.broker_paper import PaperBroker
 from daemon.clock import SystemClock
 from daemon.config import Config
 from daemon.control import ControlServer
-from daemon.engine import COMMANDS, Engine, Model
+from daemon.engine import COMMANDS, Engine
 from daemon.errors import ConfigError, FatalError, SacdError
 from daemon.events import Decided, Event, Started
 from daemon.feed_file import FileFeed
@@ -30,15 +29,15 @@ from daemon.health import Health, candle_interval_s
 from daemon.http import HttpServer
 from daemon.journal import SqliteJournal
 from daemon.log_sink import LogSink
-from daemon.logs import Logs, configure_logging
+from daemon.logs import Logs, LogStream, RotatingFile, configure_logging
 from daemon.metrics import MetricsSink
 from daemon.notify_systemd import SystemdNotifier
 from daemon.paths import journal_path
-from daemon.ports import Broker, Clock, Feed, Sink
+from daemon.ports import Clock, Feed, FeedEvent, Sink
 from daemon.recovery import Recovered, recover
 from daemon.redact import Redactor
 from daemon.run_record import account_of, run_record, version
-from daemon.serving import load_model, make_trader
+from daemon.serving import load_model, make_engine, make_trader
 from daemon.terminal import TerminalView
 from strategy.bundle import Bundle
 from strategy.features import WINDOW, FeatureWindow
@@ -76,6 +75,7 @@ def make_feed(config: Config, clock: Clock) -> Feed:
                 clock=clock,
                 start_ms=market.file.start_ms,
                 end_ms=market.file.end_ms,
+                history=_HISTORY,
             )
         case "exchange":
             from daemon.feed_ccxt import CcxtFeed  # noqa: PLC0415 - only here, so that its parts load only when used
@@ -159,18 +159,20 @@ class App:
             bundle = load_model(self._config)
             feed = make_feed(self._config, self._clock)
             stack.push_async_callback(feed.close)
-            journal = SqliteJournal.open(journal_path(self._config), self._clock)
-            stack.push_async_callback(journal.close)
             if self._has_view and feed.is_live:
                 self._console.print(f"connecting to {self._config.exchange.id} ...", style="dim")
             instruments = await self._unless_stopped(feed.instruments())
             if instruments is None:
                 _log.info("stopped", reason=self._reason, detail="before the account was opened")
                 return
+            watchers = self._watchers(feed.is_live)
+            url = await self._serve_http(stack, watchers)
+            # What can be refused without the account has been: only now is there a file of it.
+            journal = SqliteJournal.open(journal_path(self._config), self._clock)
+            stack.push_async_callback(journal.close)
             setup = self._setup(instruments)
             trader = make_trader(setup, bundle, self._config.daemon.initial_cash)
             recovered = recover(journal_path(self._config), trader, account_of(self._config))
-            watchers = self._watchers(feed.is_live)
             engine = self._engine(
                 trader,
                 recovered.memory,
@@ -180,7 +182,8 @@ class App:
                 sinks=watchers.sinks,
             )
             # What can still be refused comes before the first record of the run.
-            url = await self._serve(stack, watchers, engine)
+            events = feed.events(dict(recovered.memory.last))
+            await self._serve_control(stack, watchers, engine)
             await engine.start(run_record(self._config, setup, bundle))
             await self._reopen(engine, feed.is_live)
             self._is_open = True
@@ -191,7 +194,7 @@ class App:
             tell = _log.warning if recovered.mismatches else _log.info
             tell("recovered", decisions=recovered.memory.decisions, mismatches=recovered.mismatches, metrics=url)
             self._announce(watchers.sinks, engine, bundle, recovered)
-            await self._trade(engine, feed, watchers)
+            await self._trade(engine, events, watchers, is_live=feed.is_live)
 
     async def _unless_stopped(self, asked: Coroutine[Any, Any, _Answer]) -> _Answer | None:
         """Return what the venue answers, None when a signal comes first."""
@@ -215,12 +218,12 @@ class App:
             ) from error
 
     def _logs(self) -> Logs:
-        stream = self._log_stream
+        stream: LogStream = self._log_stream
         if self._has_view:
             # The screen belongs to the view; lines go beside the journal.
             path = journal_path(self._config).with_suffix(".log")
             try:
-                stream = path.open("a", encoding="utf-8")
+                stream = RotatingFile(path)
             except OSError as error:
                 raise ConfigError(
                     f"daemon.state_dir: {path} cannot be written ({error.strerror}); name a directory we may write"
@@ -271,19 +274,10 @@ class App:
         journal: SqliteJournal,
         sinks: Sequence[Sink],
     ) -> Engine:
-        broker: Broker = PaperBroker(
-            instruments=trader.setup.instruments,
-            costs=trader.setup.costs,
-            funds=lambda: trader.portfolio.cash,
-            held=lambda symbol: trader.portfolio.positions[symbol].quantity,
-            is_live=is_live,
-            last=memory.last.values(),
-        )
-        return Engine(
-            trader=trader,
-            memory=memory,
-            model=Model(id=bundle.manifest.short_id, voters=bundle.ensemble),
-            broker=broker,
+        return make_engine(
+            trader,
+            memory,
+            bundle,
             journal=journal,
             clock=self._clock,
             sinks=sinks,
@@ -314,10 +308,12 @@ class App:
         )
         await engine.resubmit(fresh)
 
-    async def _serve(self, stack: AsyncExitStack, watchers: _Watchers, engine: Engine) -> str:
+    async def _serve_control(self, stack: AsyncExitStack, watchers: _Watchers, engine: Engine) -> None:
         control = ControlServer(self._config.control_socket, lambda verb, _args: self._control(engine, watchers, verb))
         stack.push_async_callback(control.close)
         await control.start()
+
+    async def _serve_http(self, stack: AsyncExitStack, watchers: _Watchers) -> str:
         if not self._config.http.enabled:
             return ""
         http = HttpServer(
@@ -355,13 +351,15 @@ class App:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._stop, signal.Signals(number).name)
 
-    async def _trade(self, engine: Engine, feed: Feed, watchers: _Watchers) -> None:
-        trading = asyncio.create_task(engine.run(feed.events(dict(engine.memory.last))))
+    async def _trade(
+        self, engine: Engine, events: AsyncIterator[FeedEvent], watchers: _Watchers, *, is_live: bool
+    ) -> None:
+        trading = asyncio.create_task(engine.run(events))
         helpers = [
             asyncio.create_task(self._measure_lag(watchers.metrics)),
             asyncio.create_task(self._feed_watchdog(watchers)),
         ]
-        if feed.is_live:
+        if is_live:
             helpers.append(asyncio.create_task(engine.watch()))
         stopping = asyncio.create_task(self._stopping.wait())
         try:

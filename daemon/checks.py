@@ -1,5 +1,6 @@
 """`sacd check`: everything that can be found out before trading, each with a plain verdict."""
 
+import ipaddress
 import os
 import shutil
 from collections.abc import Awaitable, Callable
@@ -20,11 +21,15 @@ _LEAST_FREE_BYTES = 500 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """One thing that was looked at. detail: what was found, or what is wrong and what would be right."""
+    """One thing that was looked at. detail: what was found, or what is wrong and what would be right.
+
+    is_warning: good enough to start, but something to know.
+    """
 
     name: str
     is_good: bool
     detail: str
+    is_warning: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON types."""
@@ -46,7 +51,19 @@ async def run_checks(config: Config) -> list[CheckResult]:
             results.append(CheckResult(name=name, is_good=True, detail=await look(config)))
         except (SacdError, StrategyError) as error:
             results.append(CheckResult(name=name, is_good=False, detail=str(error)))
-    return results
+    return [*results, _http(config)]
+
+
+def _http(config: Config) -> CheckResult:
+    http = config.http
+    if not http.enabled:
+        return CheckResult(name="http", is_good=True, detail="off")
+    detail = f"{http.host} port {http.port}"
+    # The configuration lets through nothing but addresses and this name.
+    if http.host == "localhost" or ipaddress.ip_address(http.host).is_loopback:
+        return CheckResult(name="http", is_good=True, detail=detail)
+    warning = "metrics and health are readable by whoever reaches this address"
+    return CheckResult(name="http", is_good=True, detail=f"{detail}: {warning}", is_warning=True)
 
 
 async def _ensemble(config: Config) -> str:

@@ -5,10 +5,12 @@ message, never a traceback.
 """
 
 import asyncio
+import errno
 import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -23,6 +25,7 @@ ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configurat
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 DEFAULT_CONFIG = Path("config.toml")
 EXIT_NO = 3
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 app = typer.Typer(
     name="sacd",
@@ -43,10 +46,20 @@ def command_line() -> int:
         code = _run()
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of a pipe has seen enough; nothing more can be written, also not at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader of a pipe has seen enough
+        return 1
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _drop_output()
+        print(f"sacd: the output cannot be written: {error.strerror}", file=sys.stderr)  # noqa: T201
         return 1
     return code
+
+
+def _drop_output() -> None:
+    """Make what is still buffered go nowhere: it cannot be written, also not at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run() -> int:
@@ -100,7 +113,8 @@ def check(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     else:
         console = Console()
         for result in results:
-            mark = "[green]ok[/]    " if result.is_good else "[red]failed[/]"
+            good = "[yellow]warn[/]  " if result.is_warning else "[green]ok[/]    "
+            mark = good if result.is_good else "[red]failed[/]"
             console.print(f"{mark} {result.name}: ", end="")
             console.print(result.detail, markup=False, highlight=False)
     if not all(result.is_good for result in results):
@@ -261,14 +275,11 @@ def replay(
 def models_list(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """List the ensembles beside the configured one."""
     from daemon.models import list_bundles  # noqa: PLC0415
-    from daemon.status_text import models_table  # noqa: PLC0415
+    from daemon.status_text import model_row, models_table  # noqa: PLC0415
 
     found = list_bundles(_config(config).strategy.model.parent)
     if as_json:
-        rows = [
-            {"id": b.name, "current": b.is_current, "previous": b.is_previous, "fault": b.fault or None} for b in found
-        ]
-        _print_json({"models": rows})
+        _print_json({"models": [model_row(bundle) for bundle in found]})
     else:
         Console().print(models_table(found))
 
@@ -289,6 +300,10 @@ def models_show(
 @app.command()
 def parity(
     data: Annotated[list[Path], typer.Option("--data", help="A candle file; may be given several times.")],
+    symbol: Annotated[
+        list[str] | None,
+        typer.Option("--symbol", help="BASE/QUOTE, where the file's name does not tell it; one for each --data."),
+    ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -297,7 +312,11 @@ def parity(
     from daemon.status_text import parity_line  # noqa: PLC0415
 
     _quiet_logs()
-    results = [prove(_config(config), path) for path in data]
+    if symbol and len(symbol) != len(data):
+        raise SacdError(f"--symbol: {len(symbol)} for {len(data)} files: give one for each --data, in their order")
+    loaded = _config(config)
+    stated: Sequence[str | None] = symbol or [None] * len(data)
+    results = [prove(loaded, path, name) for path, name in zip(data, stated, strict=True)]
     keys = ("candles", "observations_differ", "actions_differ", "trades_differ", "equity_differ")
     whole = {key: sum(result[key] for result in results) for key in keys}
     if as_json:

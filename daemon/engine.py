@@ -246,7 +246,7 @@ class Engine:
                     effect = "paused: no new exposure; stops and exits go on"
                 case "resume":
                     self.trader.resume()
-                    effect = "trading; the drawdown is counted from here"
+                    effect = "trading; the drawdown is counted from here" + self._still_held()
                 case "flatten":
                     await self._withdraw_buys("everything is being sold")
                     approved = self.trader.flatten(now_ms)
@@ -257,6 +257,12 @@ class Engine:
             self._publish(CommandTaken(verb=verb, source=source, effect=effect))
             self._publish_account()
             return effect
+
+    def _still_held(self) -> str:
+        """Return what a resume does not lift, in words, "" when there is nothing."""
+        if self.trader.portfolio.day_loss < self.trader.setup.limits.daily_loss:
+            return ""
+        return "; the daily loss limit still holds until 00:00 UTC"
 
     async def _command_orders(self, kind: str, payload: Mapping[str, Any], approved: Sequence[Approved]) -> None:
         orders = [verdict.order for verdict in approved]

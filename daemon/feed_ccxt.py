@@ -204,7 +204,7 @@ class _Session:
         self._ccxt = ccxt
         if self.exchange_id not in ccxt.pro.exchanges:
             near = near_matches(self.exchange_id, ccxt.pro.exchanges)
-            raise ConfigError(f"[market] exchange: ccxt has no live data of {self.exchange_id!r}{near}")
+            raise ConfigError(f"[exchange] id: ccxt has no live data of {self.exchange_id!r}{near}")
         exchange = getattr(ccxt.pro, self.exchange_id)(with_defaults(self.exchange_id, self._options))
         refuse_left_over(self.exchange_id, self._options, exchange.urls.get("api"))
         self._check_abilities(exchange)
@@ -212,7 +212,7 @@ class _Session:
 
     def _check_abilities(self, exchange: Any) -> None:  # noqa: ANN401  # see __init__
         if not exchange.has.get("fetchOHLCV"):
-            raise ConfigError(f"[market] exchange: {self.exchange_id} has no candles; choose another exchange")
+            raise ConfigError(f"[exchange] id: {self.exchange_id} has no candles; choose another exchange")
         known = exchange.timeframes or {}
         if known and self._timeframe not in known:
             raise ConfigError(

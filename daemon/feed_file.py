@@ -35,7 +35,9 @@ class FileFeed:
     paths, instruments: one per symbol.  symbols: the fixed order inside a group.
     candles_per_second: candle times per second, 0 for as fast as they are taken.
     start_ms, end_ms: only candles that open in [start_ms, end_ms) are given; None leaves that end open.
-    Raises ConfigError when a symbol has no path or no instrument, or when the span is empty.
+    history: so many candles of each symbol that lie before start_ms come first, at once, as backfill; without start_ms
+    there is no before.
+    Raises ConfigError when a symbol has no path or no instrument, when history is negative or the span is empty.
     """
 
     is_live = False
@@ -51,12 +53,15 @@ class FileFeed:
         clock: Clock,
         start_ms: int | None = None,
         end_ms: int | None = None,
+        history: int = 0,
     ) -> None:
         for name, known in (("file", paths), ("instrument", instruments)):
             if missing := [symbol for symbol in symbols if symbol not in known]:
                 raise ConfigError(f"no {name} is given for {', '.join(missing)}: add one in [market]")
         if start_ms is not None and end_ms is not None and start_ms >= end_ms:
             raise ConfigError(f"start {start_ms} ms is not before end {end_ms} ms: correct the span in [market]")
+        if history < 0:
+            raise ConfigError(f"history {history} is below 0: give 0 or more in [market]")
         self._paths = paths
         self._symbols = tuple(symbols)
         self._timeframe = timeframe
@@ -64,6 +69,7 @@ class FileFeed:
         self._candles_per_second = candles_per_second
         self._clock = clock
         self._span = (start_ms, end_ms)
+        self._history = history
         self._tables: dict[str, CandleTable] = {}
 
     async def instruments(self) -> Mapping[str, Instrument]:
@@ -71,30 +77,32 @@ class FileFeed:
         await self._load()
         return {symbol: self._instruments[symbol] for symbol in self._symbols}
 
-    async def events(self, resume: Mapping[str, Candle]) -> AsyncIterator[FeedEvent]:
+    def events(self, resume: Mapping[str, Candle]) -> AsyncIterator[FeedEvent]:
         """Yield the recorded candles after `resume`, a Gap before each candle that follows one; ends with the files.
 
         A symbol that joins later than the others gets what they have already passed as backfill.
-        Raises DataError for a broken file, and when a candle of `resume` is not the one in the file.
+        Raises DataError, already when called, when a candle of `resume` is not the one in the file.
         """
-        await self._load()
         known = {symbol: resume[symbol] for symbol in self._symbols if symbol in resume}
         for symbol, candle in known.items():
             self._refuse_other_data(symbol, candle)
+        return self._groups(known)
+
+    async def close(self) -> None:
+        """Let go of the candles."""
+        self._tables = {}
+
+    async def _groups(self, known: Mapping[str, Candle]) -> AsyncIterator[FeedEvent]:
         known_ms = max((candle.open_ms for candle in known.values()), default=None)
         pace, at_once = Pace(self._clock, self._candles_per_second), Pace(self._clock, 0.0)
         for open_ms, group in groupby(self._merge(known), key=itemgetter(0)):
             places = tuple(group)
-            is_backfill = known_ms is not None and open_ms <= known_ms
+            is_backfill = self._is_history(open_ms) or (known_ms is not None and open_ms <= known_ms)
             await (at_once if is_backfill else pace).step()
             for place in places:
                 if place.gap is not None:
                     yield place.gap
             yield CandleGroup(candles=tuple(place.candle for place in places), is_backfill=is_backfill)
-
-    async def close(self) -> None:
-        """Let go of the candles."""
-        self._tables = {}
 
     async def _load(self) -> None:
         for symbol in self._symbols:
@@ -123,11 +131,22 @@ class FileFeed:
         streams = [self._stream(order, symbol, known.get(symbol)) for order, symbol in enumerate(self._symbols)]
         return heapq.merge(*streams, key=itemgetter(0, 1))
 
+    def _is_history(self, open_ms: int) -> bool:
+        start_ms, _ = self._span
+        return start_ms is not None and open_ms < start_ms
+
+    def _first_ms(self, symbol: str) -> int | None:
+        """Return where the history of `symbol` begins: at start when the file has nothing before it."""
+        start_ms, _ = self._span
+        if start_ms is None or not self._history:
+            return start_ms
+        before = self._tables[symbol].slice(None, start_ms).open_ms[-self._history :]
+        return int(before[0]) if len(before) else start_ms
+
     def _stream(self, order: int, symbol: str, known: Candle | None) -> Iterator[_Place]:
-        start_ms, end_ms = self._span
         expected_ms = None if known is None else known.close_ms
-        first_ms = max((ms for ms in (start_ms, expected_ms) if ms is not None), default=None)
-        for candle in self._tables[symbol].slice(first_ms, end_ms).candles():
+        first_ms = max((ms for ms in (self._first_ms(symbol), expected_ms) if ms is not None), default=None)
+        for candle in self._tables[symbol].slice(first_ms, self._span[1]).candles():
             gap = None
             if expected_ms is not None and candle.open_ms > expected_ms:
                 missing = (candle.open_ms - expected_ms) // candle.span_ms

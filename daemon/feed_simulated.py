@@ -61,15 +61,21 @@ class SimulatedFeed:
         """Return the given steps per symbol."""
         return {symbol: self._instruments[symbol] for symbol in self._symbols}
 
-    async def events(self, resume: Mapping[str, Candle]) -> AsyncIterator[FeedEvent]:
+    def events(self, resume: Mapping[str, Candle]) -> AsyncIterator[FeedEvent]:
         """Yield the candles after `resume`, which are those an uninterrupted run would have given; never ends.
 
         A symbol that joins later than the others gets what they have already passed as backfill.
-        Raises DataError when a candle of `resume` is not one this market makes.
+        Raises DataError, already when called, when a candle of `resume` is not one this market makes.
         """
         known = {symbol: resume[symbol] for symbol in self._symbols if symbol in resume}
         for symbol, candle in known.items():
             self._refuse_other_market(symbol, candle)
+        return self._groups(known)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    async def _groups(self, known: Mapping[str, Candle]) -> AsyncIterator[FeedEvent]:
         known_ms = max((candle.open_ms for candle in known.values()), default=None)
         pace, at_once = Pace(self._clock, self._candles_per_second), Pace(self._clock, 0.0)
         for open_ms, group in groupby(self._merge(known), key=attrgetter("open_ms")):
@@ -77,9 +83,6 @@ class SimulatedFeed:
             is_backfill = is_history or (known_ms is not None and open_ms <= known_ms)
             await (at_once if is_backfill else pace).step()
             yield CandleGroup(candles=tuple(group), is_backfill=is_backfill)
-
-    async def close(self) -> None:
-        """Nothing is held."""
 
     def _merge(self, known: Mapping[str, Candle]) -> Iterator[Candle]:
         # heapq.merge keeps the order of its streams where times are equal: the configured order of symbols

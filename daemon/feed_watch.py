@@ -15,6 +15,7 @@ class FeedWatch:
         self._told = FeedStatus(health=FeedHealth.LIVE, detail="news again")
         self._heard_s = clock.monotonic_s()
         self._ahead_s = 0.0
+        self._is_first = True
         self.is_silent = False
         self.is_skewed = False
 
@@ -30,11 +31,13 @@ class FeedWatch:
     def hear(self, venue_ms: int, limits: RiskLimits) -> None:
         """Note news that the venue dates `venue_ms`: old news are none, news from the future show a clock that is off.
 
-        A clock of ours that runs ahead makes all news old, so it is found too, as silence.
+        A clock of ours that runs ahead makes all news old, so it is found too, as silence. The first news is the candle
+        that closed last before we came, however long ago: it may be decided on.
         """
         self._ahead_s = (venue_ms - self._clock.now_ms()) / 1_000
         self.is_skewed = self._ahead_s > limits.clock_skew_s
-        self.is_silent = -self._ahead_s > limits.stale_feed_s
+        self.is_silent = not self._is_first and -self._ahead_s > limits.stale_feed_s
+        self._is_first = False
         if not self.is_silent:
             self._heard_s = self._clock.monotonic_s()
 

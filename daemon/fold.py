@@ -220,7 +220,7 @@ class Fold:
             seen = self.memory.take_decision(outcome.sight.candle.symbol)
             again = records.of_decision(outcome, seen, self._model, self.trader.portfolio, self.trader.risk)
             if stored.payload["order"] is not None:
-                self.memory.intend(records.read_order(stored.payload["order"]))
+                self.memory.intend(Order.from_json(stored.payload["order"]))
             yield from _compare(stored, again.payload)
 
     def _move_order(self, entry: Entry) -> None:
@@ -251,7 +251,7 @@ class Fold:
     def _compare_orders(self, entry: Entry, approved: list[Approved]) -> Iterator[Difference]:
         stored = entry.payload["orders"]
         for values in stored:
-            self.memory.intend(records.read_order(values))
+            self.memory.intend(Order.from_json(values))
         if [records.of_order(verdict.order) for verdict in approved] != stored:
             symbols = ", ".join(order["symbol"] for order in stored) or "no symbol"
             yield Difference(seq=entry.seq, symbol=symbols, open_ms=entry.payload["at_ms"], fields=("orders",))

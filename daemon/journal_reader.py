@@ -20,6 +20,7 @@ from daemon.journal_format import GENESIS, KINDS, decode, link
 from daemon.ports import Entry
 
 _PAGE_ROWS = 1000
+_BACKWARDS_ROWS = 100
 _BEFORE_ALL = -(1 << 63)
 _SELECT = "SELECT seq, at_ms, kind, payload, hash FROM events"
 
@@ -74,6 +75,17 @@ def tail(path: str | Path, count: int) -> list[Entry]:
     with _open(path) as connection, _explained(path):
         rows = connection.execute(f"{_SELECT} ORDER BY seq DESC LIMIT ?", (max(count, 0),)).fetchall()
         return [_entry(_Row(*row)) for row in reversed(rows)]
+
+
+def backwards(path: str | Path, *, until: int, kind: str) -> Iterator[Entry]:
+    """Yield the entries of `kind` with seq <= `until`, newest first, a few at a time. Raises as `read`."""
+    path = Path(path)
+    with _open(path) as connection, _explained(path):
+        sql = f"{_SELECT} WHERE seq <= ? AND kind = ? ORDER BY seq DESC LIMIT {_BACKWARDS_ROWS}"
+        while page := connection.execute(sql, (until, _known(kind))).fetchall():
+            for values in page:
+                yield _entry(_Row(*values))
+            until = page[-1][0] - 1
 
 
 def last_of_kind(path: str | Path, kind: str) -> Entry | None:

@@ -200,8 +200,8 @@ class LiveCandles:
         known = followed.ledger.last
         if known is not None and edge_ms is not None and known.open_ms >= edge_ms + self._span_ms:
             raise ConfigError(
-                f"[daemon] state: the journal ends with {followed.symbol} at {known.open_ms}, after the venue's newest "
-                f"candle at {edge_ms}: it belongs to another market; choose another state directory"
+                f"[daemon] state_dir: the journal ends with {followed.symbol} at {known.open_ms}, after the venue's "
+                f"newest candle at {edge_ms}: it belongs to another market; choose another state directory"
             )
         followed.ledger.edge_ms = edge_ms
         if followed.ledger.next_ms is None and edge_ms is not None:

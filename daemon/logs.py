@@ -5,6 +5,7 @@ reader of the log stands still: a full pipe must not delay a decision. Redaction
 """
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ import select
 import threading
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
 import structlog
@@ -25,16 +27,57 @@ Level = Literal["debug", "info", "warning", "error"]
 _TALKATIVE: Final = "ccxt.base.exchange"
 """This logger prints headers with the API key when it is allowed to say DEBUG."""
 _CLOSE_TIMEOUT_S = 2.0
+_STANDARD_ERROR: Final = 2  # not sys.stderr, whose lock a thread that is stuck would hold
+_MOST_BYTES = 10_000_000
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/+@%,()[]*<>")
+
+
+class RotatingFile(io.TextIOBase):
+    """A log file that stays small: at `most_bytes` it becomes `NAME.1`, in place of the one before, and begins anew.
+
+    path: appended to when it exists.  A line longer than `most_bytes` gets a file of its own.
+    Raises OSError when it cannot be opened or written; the next write tries again.
+    """
+
+    def __init__(self, path: Path, most_bytes: int = _MOST_BYTES) -> None:
+        self._path = path
+        self._most_bytes = most_bytes
+        self._file = self._open()
+
+    def write(self, text: str) -> int:
+        """Write to disk at once, without a buffer; a text is never cut in two by the change of files."""
+        data = text.encode("utf-8", "backslashreplace")
+        if self._file.closed:
+            self._file = self._open()
+        if 0 < self._file.tell() > self._most_bytes - len(data):
+            self._file.close()
+            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            self._file = self._open()
+        while data:
+            data = data[self._file.write(data) :]
+        return len(text)
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        self._file.close()
+        super().close()
+
+    def _open(self) -> io.FileIO:
+        return self._path.open("ab", buffering=0)
+
+
+LogStream = TextIO | RotatingFile
+"""Where lines go: a standard stream, or a file of our own."""
 
 
 class LogWriter:
     """Writes lines to a stream from a thread of its own; a line that finds the queue full is dropped and counted.
 
+    The first time a standard stream refuses a line, standard error is told so.
     dropped_line: makes the line that says how many were dropped, once there is room again.
     """
 
-    def __init__(self, stream: TextIO, dropped_line: Callable[[int], str], capacity: int) -> None:
+    def __init__(self, stream: LogStream, dropped_line: Callable[[int], str], capacity: int) -> None:
         self._lines: queue.Queue[str | None] = queue.Queue(maxsize=capacity)
         self._stream = stream
         self._descriptor = _descriptor_of(stream)
@@ -42,6 +85,7 @@ class LogWriter:
         self._lock = threading.Lock()
         self._dropped = 0
         self._told = 0
+        self._is_loss_told = False
         self._is_abandoned = False
         # A daemon thread: a reader that never reads again must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
@@ -92,16 +136,26 @@ class LogWriter:
                 self._stream.flush()
             else:
                 _write_all(self._descriptor, f"{line}\n".encode("utf-8", "backslashreplace"))
-        except (OSError, ValueError):  # the reader went away, the disk is full, the stream was closed
+        except (OSError, ValueError) as error:  # the reader went away, the disk is full, the stream was closed
             self._count(1)
             self._told += 1  # a stream that takes nothing cannot be told about it either
+            self._tell_elsewhere(error)
+
+    def _tell_elsewhere(self, error: Exception) -> None:
+        # Only of a standard stream: with a file of our own, standard error may be the screen.
+        if self._is_loss_told or self._descriptor is None or not isinstance(error, OSError):
+            return
+        self._is_loss_told = True
+        told = f"sacd: the log cannot be written ({error.strerror}); the daemon goes on without it\n"
+        with contextlib.suppress(OSError):  # standard error may have gone the same way
+            _write_all(_STANDARD_ERROR, told.encode())
 
     def _count(self, lines: int) -> None:
         with self._lock:
             self._dropped += lines
 
 
-def _descriptor_of(stream: TextIO) -> int | None:
+def _descriptor_of(stream: LogStream) -> int | None:
     # Writing to the descriptor leaves the stream's own lock alone: a thread that is stuck in a write while holding it
     # makes the interpreter abort when it flushes the standard streams on its way out.
     try:
@@ -142,7 +196,7 @@ def configure_logging(
     *,
     level: Level,
     form: LogFormat,
-    stream: TextIO,
+    stream: LogStream,
     now_ms: Callable[[], int],
     redactor: Redactor,
     capacity: int = 10_000,

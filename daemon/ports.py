@@ -87,8 +87,9 @@ class Feed(Protocol):
     def events(self, resume: Mapping[str, Candle]) -> AsyncIterator[FeedEvent]:
         """Yield what happens after the last final candle known of each symbol (`resume`, may be empty).
 
-        Per symbol candles are final, in order, without repeat. Ends when the source ends (files only).
-        Raises TransientError when the source is lost for good, DataError when it is broken.
+        Called once, after `instruments`. Per symbol candles are final, in order, without repeat. Ends when the source
+        ends (files only). Recorded and made-up sources refuse a `resume` that is not theirs already when called, with
+        DataError. Raises TransientError when the source is lost for good, DataError when it is broken.
         """
         ...
 

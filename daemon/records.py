@@ -13,7 +13,7 @@ import numpy as np
 
 from daemon.ports import CandleGroup, Gap, LateCandle, Record
 from strategy.candle import Candle
-from strategy.order import Fill, Order, OrderKind, OrderReport, OrderState, OrderStatus, Side
+from strategy.order import Fill, Order, OrderReport, OrderState, OrderStatus, Side
 from strategy.portfolio import Portfolio
 from strategy.risk import Approved, Hold, RiskState
 from strategy.trader import Outcome, Votes
@@ -86,11 +86,6 @@ def of_order(order: Order) -> dict[str, Any]:
     return asdict(order)
 
 
-def read_order(values: Mapping[str, Any]) -> Order:
-    """Return the order stored as `values`."""
-    return Order(**{**values, "side": Side(values["side"]), "kind": OrderKind(values["kind"])})
-
-
 def of_status(status: OrderStatus) -> dict[str, Any]:
     """Return an order and how far it has come as JSON types."""
     return {"order": of_order(status.order), "state": status.state.value, "filled": status.filled}
@@ -99,7 +94,7 @@ def of_status(status: OrderStatus) -> dict[str, Any]:
 def read_status(values: Mapping[str, Any]) -> OrderStatus:
     """Return the status stored as `values`."""
     return OrderStatus(
-        order=read_order(values["order"]), state=OrderState(values["state"]), filled=float(values["filled"])
+        order=Order.from_json(values["order"]), state=OrderState(values["state"]), filled=float(values["filled"])
     )
 
 

@@ -4,8 +4,7 @@ The newest checkpoint is restored, the feature windows are filled from the candl
 is folded again with the votes that were journalled.
 """
 
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,8 @@ from daemon import journal_reader, records
 from daemon.errors import ConfigError, FatalError
 from daemon.fold import Difference, Fold, Memory, Recorded, begin, readable
 from daemon.ports import Entry
-from strategy.candle import Candle
 from strategy.features import WINDOW
 from strategy.trader import Trader
-
-_SPAN = 2
-"""Entries per candle and symbol that are read at first to fill the windows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,34 +61,28 @@ def refuse_other_account(path: Path, stored: Mapping[str, Any], present: Mapping
 
 
 def _fill_windows(path: Path, until: int, fold: Fold) -> None:
-    """Fill the feature windows with the last candles before the checkpoint, without touching the account."""
-    windows: dict[str, deque[Candle]] = {}
-    for payload in _candles_before(path, until, len(fold.trader.features)):
-        for candle in records.read_group(payload).candles:
-            windows.setdefault(candle.symbol, deque(maxlen=WINDOW)).append(candle)
-    for symbol, candles in windows.items():
-        for candle in candles:
-            fold.trader.features[symbol].push(candle)
-        fold.memory.last[symbol] = candles[-1]
+    """Fill the feature windows with the last candles before the checkpoint, without touching the account.
 
-
-def _candles_before(path: Path, until: int, symbols: int) -> list[Mapping[str, Any]]:
-    """Return the payloads of enough candle records up to `until` to fill every window, oldest first.
-
-    A symbol may have been silent for a while, so the span that is read doubles until each window is full or the
-    journal begins.
+    Candle by candle: thousands of them in lists would stay resident for as long as the daemon runs.
     """
-    span = _SPAN * WINDOW * (symbols + 1)
-    while True:
-        start = max(0, until - span)
-        found = [e.payload for e in journal_reader.read(path, after=start, kinds={"candle"}) if e.seq <= until]
-        counts: dict[str, int] = {}
-        for payload in found:
-            for row in payload["candles"]:
-                counts[row[0]] = counts.get(row[0], 0) + 1
-        if start == 0 or (len(counts) == symbols and min(counts.values()) >= WINDOW):
-            return found
-        span *= 2
+    after = _windows_begin(path, until, fold.trader.features) - 1
+    for entry in journal_reader.read(path, after=after, kinds={"candle"}):
+        if entry.seq > until:
+            break
+        for candle in records.read_group(entry.payload).candles:
+            fold.trader.features[candle.symbol].push(candle)
+            fold.memory.last[candle.symbol] = candle
+
+
+def _windows_begin(path: Path, until: int, symbols: Iterable[str]) -> int:
+    """Return the newest seq from which on the candles up to `until` fill every window, 1 when there are too few."""
+    missing = dict.fromkeys(symbols, WINDOW)
+    for entry in journal_reader.backwards(path, until=until, kind="candle"):
+        for symbol, *_ in entry.payload["candles"]:
+            missing[symbol] -= 1
+        if max(missing.values()) <= 0:
+            return entry.seq
+    return 1
 
 
 def _fold(path: Path, fold: Fold, first: Entry) -> tuple[int, int]:

@@ -16,10 +16,12 @@ from strategy.trader import Setup
 
 def account_of(config: Config) -> dict[str, Any]:
     """Return what must stay the same for an account to be continued."""
+    venue = {"exchange": config.exchange.id} if config.market.source == "exchange" else {}
     return {
         "instance": config.daemon.instance,
         "mode": config.daemon.mode,
         "source": config.market.source,
+        **venue,
         "symbols": list(config.market.symbols),
         "timeframe": config.market.timeframe,
         "cash": config.daemon.initial_cash,

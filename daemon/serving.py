@@ -1,8 +1,14 @@
-"""The ensemble that serves: loaded, verified, and turned into what a trader needs."""
+"""The ensemble that serves, and what it serves in: trader, paper broker and engine as every run puts them together."""
 
+from collections.abc import Sequence
+
+from daemon.broker_paper import PaperBroker
 from daemon.config import Config
+from daemon.engine import Engine, Model
 from daemon.errors import ArtifactError
+from daemon.fold import Memory
 from daemon.models import load_compatible
+from daemon.ports import Clock, Journal, Sink
 from strategy.bundle import Bundle
 from strategy.decision import ACTION_RULE_VERSION
 from strategy.features import FeatureWindow
@@ -32,6 +38,41 @@ def make_trader(setup: Setup, bundle: Bundle, cash: float) -> Trader:
     """Return a trader with empty windows for every symbol of `setup`."""
     features = {symbol: FeatureWindow(setup.strategy.max_missing) for symbol in setup.instruments}
     return Trader(setup, features, cash, reference_of(bundle))
+
+
+def make_engine(
+    trader: Trader,
+    memory: Memory,
+    bundle: Bundle,
+    *,
+    journal: Journal,
+    clock: Clock,
+    sinks: Sequence[Sink],
+    cash: float,
+    checkpoint_every: int,
+    is_live: bool,
+) -> Engine:
+    """Return the engine that trades on paper from where `trader` and `memory` stand; parameters as of `Engine`."""
+    broker = PaperBroker(
+        instruments=trader.setup.instruments,
+        costs=trader.setup.costs,
+        funds=lambda: trader.portfolio.cash,
+        held=lambda symbol: trader.portfolio.positions[symbol].quantity,
+        is_live=is_live,
+        last=memory.last.values(),
+    )
+    return Engine(
+        trader=trader,
+        memory=memory,
+        model=Model(id=bundle.manifest.short_id, voters=bundle.ensemble),
+        broker=broker,
+        journal=journal,
+        clock=clock,
+        sinks=sinks,
+        cash=cash,
+        checkpoint_every=checkpoint_every,
+        is_live=is_live,
+    )
 
 
 def reference_of(bundle: Bundle) -> Reference:

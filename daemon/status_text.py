@@ -64,6 +64,22 @@ def models_table(found: Iterable[Listed]) -> Table:
     return table
 
 
+def model_row(bundle: Listed) -> dict[str, Any]:
+    """Return one item of `sacd models list --json`; without a manifest null or empty."""
+    manifest = bundle.manifest
+    trained = None if manifest is None else manifest.training
+    return {
+        "id": bundle.name,
+        "current": bundle.is_current,
+        "previous": bundle.is_previous,
+        "members": None if manifest is None else len(manifest.members),
+        "symbols": [] if trained is None else list(trained.symbols),
+        "until_ms": None if trained is None else trained.end_ms,
+        "steps": None if trained is None else trained.steps,
+        "fault": bundle.fault or None,
+    }
+
+
 def entry_line(entry: Entry) -> str:
     """Return one journal entry as one line."""
     return f"{entry.seq:>8}  {_utc(entry.at_ms)}  {entry.kind:<11} {_summary(entry.kind, entry.payload)}"

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from daemon import journal_reader
-from daemon.broker_paper import PaperBroker
 from daemon.clock import SystemClock
-from daemon.engine import Engine, Model
 from daemon.events import AccountMarked, Event
 from daemon.feed_file import FileFeed
 from daemon.fold import Memory
 from daemon.journal import SqliteJournal
-from daemon.serving import make_trader
+from daemon.serving import make_engine, make_trader
 from strategy.bundle import Bundle
 from strategy.observation import N_OBSERVATION
 from strategy.trader import Setup
@@ -54,22 +52,16 @@ async def write_trace(  # noqa: PLR0917 - the parts of one experiment
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "parity.sqlite"
         journal = SqliteJournal.open(path, clock)
-        engine = Engine(
-            trader=trader,
-            memory=Memory(),
-            model=Model(id=bundle.manifest.short_id, voters=bundle.ensemble),
-            broker=PaperBroker(
-                instruments=setup.instruments,
-                costs=setup.costs,
-                funds=lambda: trader.portfolio.cash,
-                held=lambda symbol: trader.portfolio.positions[symbol].quantity,
-                is_live=False,
-            ),
+        engine = make_engine(
+            trader,
+            Memory(),
+            bundle,
             journal=journal,
             clock=clock,
             sinks=[equity],
             cash=cash,
             checkpoint_every=1_000_000,
+            is_live=feed.is_live,
         )
         await engine.run(feed.events({}))
         await engine.stop("end of data")

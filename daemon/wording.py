@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
-from strategy.decision import THRESHOLD
+from strategy.decision import THRESHOLD, Action, Decision
 from strategy.order import OrderState, Side
 from strategy.regime import Regime, Volatility
 from strategy.risk import Approved, Hold, Refused, RiskState, TradingState, Verdict, VerdictReason
@@ -57,6 +57,8 @@ ORDER_STATES: Mapping[OrderState, str] = {
     OrderState.NOT_PLACED: "not placed",
 }
 
+_REAL_STEP = 0.1
+"""Size times confidence from which on a vote to buy is no small change: what holds it back is the limit it has met."""
 _VOLATILITY = {Volatility.LOW: "calm", Volatility.NORMAL: "normal", Volatility.HIGH: "volatile"}
 _SELLS_ALL = frozenset({VerdictReason.MAX_DRAWDOWN_EXCEEDED, VerdictReason.STOP_LOSS_TRIGGERED, VerdictReason.OPERATOR})
 """Reasons that close the whole position, whatever the members wanted."""
@@ -69,11 +71,27 @@ def verdict_words(verdict: Verdict) -> str:
         case Approved():
             return _approved_words(verdict)
         case Hold():
-            return f"holds: {REASONS[verdict.reason]}"
+            return f"holds: {_hold_words(verdict)}"
         case Refused():
             return f"refused: {REASONS[verdict.reason]}"
         case _:
             assert_never(verdict)
+
+
+def _hold_words(verdict: Hold) -> str:
+    """Return why nothing is done; the dead band stands for three things, which the decision's figures tell apart."""
+    if verdict.reason is VerdictReason.DEAD_BAND:
+        decision = verdict.decision
+        if decision.action is Action.SELL and decision.exposure <= 0.0:
+            return "nothing to sell"
+        if _is_at_limit(decision):
+            return "at the size that volatility and limits allow"
+    return REASONS[verdict.reason]
+
+
+def _is_at_limit(decision: Decision) -> bool:
+    is_real = decision.size * decision.confidence >= _REAL_STEP
+    return decision.action is Action.BUY and decision.exposure > 0.0 and is_real
 
 
 def _approved_words(verdict: Approved) -> str:

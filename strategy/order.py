@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from types import MappingProxyType
+from typing import Any
 
 from strategy.errors import IllegalTransition, InvalidOrder
 
@@ -197,6 +198,11 @@ class Order:
             raise InvalidOrder(f"order {self.client_id}: a stop order, and only a stop order, has a stop price")
         if self.stop_price is not None and not (0.0 < self.stop_price < math.inf and self.side is Side.SELL):
             raise InvalidOrder(f"order {self.client_id}: a stop sells at a positive price, not {self.stop_price}")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Order":
+        """Return the order stored as `values`. Raises InvalidOrder, or TypeError or KeyError for other keys."""
+        return cls(**{**values, "side": Side(values["side"]), "kind": OrderKind(values["kind"])})
 
     @property
     def notional(self) -> float:

@@ -98,7 +98,7 @@ class RiskLimits(_Checked):
     max_drawdown: fall of the account from its peak that flattens everything and halts.
     stop_loss: fixed stop below the average entry.  stop_atr_multiple: adaptive stop, this many average true ranges
     below the highest close since entry (0 switches it off); the nearer of the two holds.
-    stop_cooldown: candles without new exposure in a symbol after its stop was hit.
+    stop_cooldown: decisions without new exposure in a symbol after its stop was hit, from the end of that candle on.
     daily_loss: loss of the account since 00:00 UTC after which exposure may only fall until the next day.
     max_orders_per_day, max_turnover_per_day: orders, and traded notional in multiples of equity, of the account.
     loss_streak, loss_streak_cooldown: after this many losing round trips in a row a symbol takes no new exposure

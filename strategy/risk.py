@@ -97,8 +97,13 @@ class RiskState:
     """What the risk manager remembers from candle to candle.
 
     reason: what ended ACTIVE.  halted_ms: close of the candle on which the account became HALTED.  is_paused: a
-    person wants no new exposure.  is_flattening: a person wants nothing held at all.  day: of the counters.
-    turnover_today: quote.
+    person wants no new exposure.  is_flattening: a person wants nothing held at all.
+
+    day: of the counters, days since 1970-01-01 UTC.  orders_today: orders approved on that day, each once and whether
+    or not it fills, and fills of protective stops, which nobody approves; a stop that rests counts nothing.
+    turnover_today: quote: approved orders at quantity times the close or price they were decided at, fills of stops at
+    quantity times the price they filled at. Fills of approved orders count nothing more. An order decided on the candle
+    that closes at midnight belongs to the day that ends, a fill to the day it happened on.
     """
 
     symbols: Mapping[str, SymbolRisk]
@@ -150,10 +155,7 @@ def review(
 
     is_flat: nothing is held that the venue would still let us sell; a smaller remainder must not keep us REDUCING.
     """
-    if portfolio.day != state.day:
-        state = replace(state, day=portfolio.day, orders_today=0, turnover_today=0.0)
-        if state.reason is VerdictReason.DAILY_LOSS_LIMIT:
-            state = replace(state, state=TradingState.ACTIVE, reason=None)
+    state = _on_day(state, portfolio.day)
     if state.state is TradingState.HALTED:
         cooled = limits.halt_cooldown > 0 and now_ms >= state.halted_ms + limits.halt_cooldown * span_ms
         return _restarted(state, portfolio) if cooled else Review(state=state, portfolio=portfolio)
@@ -166,6 +168,16 @@ def review(
     elif state.state is TradingState.ACTIVE and portfolio.day_loss >= limits.daily_loss:
         state = replace(state, state=TradingState.REDUCING, reason=VerdictReason.DAILY_LOSS_LIMIT)
     return Review(state=state, portfolio=portfolio)
+
+
+def _on_day(state: RiskState, day: int) -> RiskState:
+    """Return the state on `day`: a new one starts its counters afresh and lifts the limit on a day's loss."""
+    if day == state.day:
+        return state
+    state = replace(state, day=day, orders_today=0, turnover_today=0.0)
+    if state.reason is VerdictReason.DAILY_LOSS_LIMIT:
+        state = replace(state, state=TradingState.ACTIVE, reason=None)
+    return state
 
 
 def resume(state: RiskState, portfolio: Portfolio) -> Review:
@@ -184,24 +196,41 @@ def after_order(state: RiskState, order: Order) -> RiskState:
     return replace(state, orders_today=state.orders_today + 1, turnover_today=state.turnover_today + order.notional)
 
 
-def after_round_trip(
-    limits: RiskLimits, state: RiskState, symbol: str, *, won: bool, stopped: bool, now_ms: int, span_ms: int
+def after_stop_fill(
+    limits: RiskLimits, state: RiskState, symbol: str, *, notional: float, day: int, at_ms: int, span_ms: int
 ) -> RiskState:
-    """Return the state after a position was closed: counts losing streaks and starts cool-downs."""
+    """Return the state after a protective stop filled, wholly or in part: counted on `day`, the cool-down started."""
+    state = _on_day(state, day)
+    state = replace(state, orders_today=state.orders_today + 1, turnover_today=state.turnover_today + notional)
+    return after_stop(limits, state, symbol, at_ms, span_ms)
+
+
+def after_round_trip(
+    limits: RiskLimits, state: RiskState, symbol: str, *, won: bool, at_ms: int, span_ms: int
+) -> RiskState:
+    """Return the state after a position was closed: counts losing streaks and starts their cool-down."""
     known = state.symbols[symbol]
     streak = 0 if won else known.loss_streak + 1
-    if stopped:
-        known = _blocked(known, now_ms + limits.stop_cooldown * span_ms, VerdictReason.STOP_COOLDOWN)
     if streak >= limits.loss_streak:
-        known = _blocked(known, now_ms + limits.loss_streak_cooldown * span_ms, VerdictReason.LOSS_STREAK)
-        streak = 0
+        until_ms = _cool_ms(at_ms, limits.loss_streak_cooldown, span_ms)
+        known, streak = _blocked(known, until_ms, VerdictReason.LOSS_STREAK), 0
     return replace(state, symbols={**state.symbols, symbol: replace(known, loss_streak=streak)})
 
 
-def after_stop(limits: RiskLimits, state: RiskState, symbol: str, now_ms: int, span_ms: int) -> RiskState:
-    """Return the state after a stop was found hit at a candle's close: the cool-down of a stop the venue triggers."""
-    known = _blocked(state.symbols[symbol], now_ms + limits.stop_cooldown * span_ms, VerdictReason.STOP_COOLDOWN)
+def after_stop(limits: RiskLimits, state: RiskState, symbol: str, at_ms: int, span_ms: int) -> RiskState:
+    """Return the state after a stop was hit: at the venue, or found hit at the close `at_ms` of a candle."""
+    until_ms = _cool_ms(at_ms, limits.stop_cooldown, span_ms)
+    known = _blocked(state.symbols[symbol], until_ms, VerdictReason.STOP_COOLDOWN)
     return replace(state, symbols={**state.symbols, symbol: known})
+
+
+def _cool_ms(at_ms: int, candles: int, span_ms: int) -> int:
+    """Return the first close that is free again when the next `candles` decisions after `at_ms` are blocked.
+
+    The first of them is at the close of the candle that `at_ms` lies in; a close belongs to the candle it opens, so
+    that the decision made at it is not among them.
+    """
+    return (at_ms // span_ms + 1 + candles) * span_ms
 
 
 def _blocked(known: SymbolRisk, until_ms: int, reason: VerdictReason) -> SymbolRisk:

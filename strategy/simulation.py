@@ -1,7 +1,8 @@
 """A venue made of recorded prices: what training, backtest and paper trading fill orders against.
 
 A market order decided on candle t fills at the open of t+1 (or, on a live feed, at the next trade), worse by the
-slippage, up to a share of the volume. A stop fills at the worse of the open and its price, worse by the slippage.
+slippage, up to a share of the volume. A stop fills at the worse of the open and its price, worse by the slippage, up
+to the same share; what is left of the position stays protected and goes on selling where its stop is met again.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -62,7 +63,7 @@ class SimulatedExchange:
         self.see(candle)
         stop = self._stops.get(candle.symbol)
         if stop is not None and stop.stop_price is not None and candle.low <= stop.stop_price:
-            yield from self._stopped(stop, min(candle.open, stop.stop_price), candle.open_ms)
+            yield from self._stopped(stop, min(candle.open, stop.stop_price), candle.volume, candle.open_ms)
 
     def see(self, candle: Candle) -> None:
         """Note the volume of a candle that fills nothing here."""
@@ -70,26 +71,35 @@ class SimulatedExchange:
 
     def on_trade(self, symbol: str, price: float, at_ms: int) -> Iterator[OrderReport]:
         """Yield what a trade at the venue does; the volume of the last candle bounds the quantity."""
+        volume = self._volumes.get(symbol, float("inf"))
         for order in self._orders.pop(symbol, ()):
-            yield from self._execute(order, price, self._volumes.get(symbol, float("inf")), at_ms)
+            yield from self._execute(order, price, volume, at_ms)
         stop = self._stops.get(symbol)
         if stop is not None and stop.stop_price is not None and price <= stop.stop_price:
-            yield from self._stopped(stop, price, at_ms)
+            yield from self._stopped(stop, price, volume, at_ms)
 
     def _execute(self, order: Order, reference: float, volume: float, at_ms: int) -> Iterator[OrderReport]:
         instrument = self._instruments[order.symbol]
         price = fill_price(self._costs, instrument, order.side, reference)
-        quantity = min(order.quantity, instrument.floor_quantity(min(volume, 1e300) * self._costs.participation))
+        quantity = min(order.quantity, self._share(order.symbol, volume))
         if order.side is Side.BUY:
             quantity = min(quantity, affordable_quantity(self._costs, instrument, self._funds(), price))
         else:
             quantity = min(quantity, self._held(order.symbol))
         yield from self._reports(order, quantity, price, at_ms)
 
-    def _stopped(self, stop: Order, reference: float, at_ms: int) -> Iterator[OrderReport]:
+    def _stopped(self, stop: Order, reference: float, volume: float, at_ms: int) -> Iterator[OrderReport]:
+        share = self._share(stop.symbol, volume)
+        if share <= 0.0:
+            return  # nobody was there to trade with: it stays, untriggered
+        # Its order ends here, as a market order does; on the fill the trader protects what is left by a new one.
         del self._stops[stop.symbol]
         price = fill_price(self._costs, self._instruments[stop.symbol], Side.SELL, reference)
-        yield from self._reports(stop, min(stop.quantity, self._held(stop.symbol)), price, at_ms)
+        yield from self._reports(stop, min(stop.quantity, share, self._held(stop.symbol)), price, at_ms)
+
+    def _share(self, symbol: str, volume: float) -> float:
+        """Return the most that one order may take of `volume`, in whole lots."""
+        return self._instruments[symbol].floor_quantity(min(volume, 1e300) * self._costs.participation)
 
     def _reports(self, order: Order, quantity: float, price: float, at_ms: int) -> Iterator[OrderReport]:
         if quantity > 0.0:

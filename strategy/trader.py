@@ -256,17 +256,13 @@ class Trader:
     def on_fill(self, fill: Fill) -> Order | None:
         """Apply a fill and return the protective stop its symbol needs from here on."""
         symbol, before, stop = fill.symbol, self.portfolio, self.stops[fill.symbol]
+        limits, when = self.setup.limits, {"at_ms": fill.at_ms, "span_ms": self.setup.timeframe.span_ms}
         self.portfolio = after = before.apply(fill, self.setup.instruments[symbol])
+        if stop is not None and stop.client_id == fill.client_id:
+            worth = fill.notional
+            self.risk = risk.after_stop_fill(limits, self.risk, symbol, notional=worth, day=after.day, **when)
         if after.wins + after.losses > before.wins + before.losses:
-            self.risk = risk.after_round_trip(
-                self.setup.limits,
-                self.risk,
-                symbol,
-                won=after.wins > before.wins,
-                stopped=stop is not None and stop.client_id == fill.client_id,
-                now_ms=fill.at_ms,
-                span_ms=self.setup.timeframe.span_ms,
-            )
+            self.risk = risk.after_round_trip(limits, self.risk, symbol, won=after.wins > before.wins, **when)
         self._move_stop(symbol)
         return self.stops[symbol]
 
@@ -399,7 +395,7 @@ class Trader:
         """Continue from a `state`. Raises BadState when it holds other symbols or was stored by something else."""
         try:
             parts = {name: self._per_symbol(name, stored[name]) for name in ("stops", "ranges", "open_ms", "sequence")}
-            stops = {s: None if stop is None else _stored_order(stop) for s, stop in parts["stops"].items()}
+            stops = {s: None if stop is None else Order.from_json(stop) for s, stop in parts["stops"].items()}
             portfolio = Portfolio.from_json(stored["portfolio"], tuple(self.features))
             state = RiskState.from_json(stored["risk"], tuple(self.features))
         except (KeyError, TypeError, ValueError) as error:
@@ -412,7 +408,3 @@ class Trader:
         if set(stored) != set(self.features):
             raise BadState(f"stored {name}: holds {sorted(stored)}, not {sorted(self.features)}")
         return {symbol: stored[symbol] for symbol in self.features}
-
-
-def _stored_order(values: Mapping[str, Any]) -> Order:
-    return Order(**{**values, "side": Side(values["side"]), "kind": OrderKind(values["kind"])})

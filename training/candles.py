@@ -20,6 +20,8 @@ from training.errors import TrainingError
 _PARQUET_MAGIC = b"PAR1"
 _FEATHER_MAGIC = b"ARROW1"
 _DATE_COLUMN = "date"
+UNNAMED = "UNKNOWN/UNKNOWN"
+"""Stands for the symbol while a file is read of which nobody has told it."""
 _QUOTES = ("FDUSD", "USDT", "USDC", "BUSD", "TUSD", "DAI", "USD", "EUR", "GBP", "JPY", "TRY", "BTC", "ETH", "BNB")
 
 
@@ -56,11 +58,20 @@ def parse_candles(
     """Return the candles in `data`, the bytes of `path`; arguments and errors are those of `read_candle_file`."""
     named_symbol, named_timeframe = guess_market(path)
     symbol = symbol or named_symbol
-    if symbol is None:
-        raise TrainingError(
-            f"{path}: the name does not tell the symbol: name the file like btcusdt-1h.csv.gz, or state the symbol"
-        )
-    timeframe = timeframe or named_timeframe
+    table = _parsed(data, path, symbol or UNNAMED, timeframe or named_timeframe)
+    if symbol is None:  # only now: what is wrong inside the file matters more than its name
+        raise TrainingError(no_symbol(path))
+    return table
+
+
+def no_symbol(path: Path) -> str:
+    """Return what to say of a file of which nothing tells the symbol."""
+    return (
+        f"{path}: the name does not tell the symbol: name the file like btcusdt-1h.csv.gz, or give --symbol BASE/QUOTE"
+    )
+
+
+def _parsed(data: bytes, path: Path, symbol: str, timeframe: Timeframe | None) -> CandleTable:
     try:
         if data.startswith((_PARQUET_MAGIC, _FEATHER_MAGIC)):
             columns = _arrow_columns(data, path)

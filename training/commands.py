@@ -4,9 +4,10 @@ import argparse
 import datetime as dt
 import importlib
 import json
+import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import Field, asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,32 @@ _OUT = make_console()
 _MOST_MEMBERS = 100  # what a bundle may hold, see daemon/models.py
 _WIDEST_LAYER = 65_536
 _DAY_MS = 86_400_000
+_MEANINGS = {
+    "dead_band": "share of the symbol's capital; smaller changes are not traded",
+    "edge_multiple": "round-trip costs that a new position must expect to move, 0: not asked",
+    "edge_horizon": "candles within which it must",
+    "disagreement_limit": "spread of the members' votes, 0 .. 1, above which nothing is done",
+    "volatility_target": "annualised, as a share; caps the position",
+    "max_missing": "candles the feature window may lack",
+    "max_position": "share of the symbol's capital",
+    "max_drawdown": "fall from the peak, as a share, that sells everything and halts",
+    "stop_loss": "share below the average entry",
+    "stop_atr_multiple": "average true ranges below the highest close, 0: no such stop",
+    "stop_cooldown": "candles without new exposure after a stop",
+    "daily_loss": "loss since 00:00 UTC, as a share, after which exposure may only fall",
+    "max_orders_per_day": "orders of the account",
+    "max_turnover_per_day": "traded value in multiples of equity",
+    "loss_streak": "losing round trips in a row",
+    "loss_streak_cooldown": "candles without new exposure after them",
+    "halt_cooldown": "candles after which a halt ends by itself, 0: it does not",
+    "out_of_distribution": "distance from what training saw, 1 is its edge",
+    "stale_feed_s": "seconds of silence of a live feed",
+    "clock_skew_s": "seconds between our clock and the venue's",
+    "fee_rate": "share of the traded value",
+    "slippage_rate": "share of the price that a fill is worse",
+    "participation": "share of a candle's volume one order may take",
+}
+"""What each parameter counts, shortly; strategy/parameters.py says it in full, with ranges."""
 
 
 # ---- data -------------------------------------------------------------------------------------------------------
@@ -39,11 +66,14 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     imported = verbs.add_parser("import", help="convert CSV, Parquet or freqtrade's feather into candles of ours")
     imported.add_argument("source", type=Path)
     imported.add_argument("out", type=Path, help="a name ending in .csv, .csv.gz or .parquet")
-    imported.add_argument("--symbol", help="BASE/QUOTE, where the file's name does not tell it")
+    imported.add_argument("--symbol", type=_symbol, metavar="BASE/QUOTE", help="where the file's name does not tell it")
     imported.add_argument("--overwrite", action="store_true")
     imported.set_defaults(run=_data_import)
     verified = verbs.add_parser("verify", help="tell what is in files and what is wrong with them")
     verified.add_argument("files", type=Path, nargs="+")
+    verified.add_argument(
+        "--symbol", type=_symbol, metavar="BASE/QUOTE", help="of all files, whatever their names tell"
+    )
     verified.set_defaults(run=_data_verify)
     listed = verbs.add_parser("list", help="list the candle files of a directory")
     listed.add_argument("directory", type=Path)
@@ -64,7 +94,7 @@ def _data_import(args: argparse.Namespace) -> int:
 
 
 def _data_verify(args: argparse.Namespace) -> int:
-    results = data.verify_files(args.files)
+    results = data.verify_files(args.files, symbol=args.symbol)
     if args.json:
         print_json({"files": [asdict(result) for result in results]})
     else:
@@ -79,7 +109,7 @@ def _print_verified(result: data.Verified) -> None:
     else:
         verdict = "[red]wrong[/] " if result.problems else "[green]good[/]  "
         span = f"{_day(result.first_ms)} .. {_day(result.last_ms)}"
-        market = f"{result.symbol} {result.timeframe}"
+        market = f"{result.symbol or 'unknown symbol'} {result.timeframe}"
         _OUT.print(f"{verdict} {escape(result.file)}: {market}, {result.rows} candles, {span}", highlight=False)
         move = "" if result.biggest_move is None else f", biggest move {result.biggest_move:+.1%}"
         _OUT.print(f"       {_gaps(result.gaps)}, {result.zero_volume} without volume{move}", highlight=False)
@@ -106,18 +136,29 @@ def _data_list(args: argparse.Namespace) -> int:
 # ---- train ------------------------------------------------------------------------------------------------------
 def add_train(parser: argparse.ArgumentParser) -> None:
     """Declare `sacd train`."""
-    parser.add_argument("--data", type=Path, nargs="+", action="extend", required=True, metavar="FILE")
+    _add_data(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle; must not exist yet")
-    parser.add_argument("--members", type=int, default=3, metavar="N")
-    parser.add_argument("--steps", type=int, default=100_000, metavar="N", help="candles each member practises on")
-    parser.add_argument("--seed", type=int, default=1, metavar="S")
+    for option, default, metavar, told in (
+        ("members", 3, "N", "policies of the ensemble"),
+        ("steps", 100_000, "N", "candles each member practises on"),
+        ("seed", 1, "S", "what all chance comes from; the seeds of the members are drawn from it"),
+        ("learning-rate", 3e-4, "RATE", "of the optimiser"),
+        ("batch-size", 256, "N", "past steps in one gradient step"),
+        ("gamma", 0.997, "SHARE", "what a reward one candle later is worth"),
+        ("weight-decay", 0.3, "RATE", "pull of the weights towards 0; keeps policies from becoming too steep"),
+    ):
+        meaning = f"{told} (default {default})"
+        parser.add_argument(f"--{option}", type=type(default), default=default, metavar=metavar, help=meaning)
+    parser.add_argument(
+        "--net-arch",
+        type=int,
+        nargs="*",
+        default=[64, 64],
+        metavar="WIDTH",
+        help="units of each hidden layer (default 64 64)",
+    )
+    parser.add_argument("--use-sde", action="store_true", help="explore with noise that depends on what is observed")
     _add_span(parser)
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--gamma", type=float, default=0.997)
-    parser.add_argument("--weight-decay", type=float, default=0.3)
-    parser.add_argument("--net-arch", type=int, nargs="*", default=[64, 64], metavar="WIDTH")
-    parser.add_argument("--use-sde", action="store_true")
     _add_json(parser)
     parser.set_defaults(run=_train)
 
@@ -183,6 +224,7 @@ def _needs_extra(module: str) -> Any:  # noqa: ANN401 - a module
 def _command(args: argparse.Namespace, files: Sequence[CandleFile]) -> str:
     """Return the command line that repeats a run: all that decides the weights, nothing of where things lie."""
     parts = ["sacd train --data", *(shlex.quote(file.name) for file in files)]
+    parts += ["--symbol", *map(shlex.quote, args.symbol)] if args.symbol else []
     parts += [f"--members {args.members} --steps {args.steps} --seed {args.seed}"]
     parts += [f"--{name} {_when(ms)}" for name, ms in (("from", args.from_ms), ("to", args.to_ms)) if ms is not None]
     parts += [f"--learning-rate {args.learning_rate} --batch-size {args.batch_size} --gamma {args.gamma}"]
@@ -194,16 +236,20 @@ def _command(args: argparse.Namespace, files: Sequence[CandleFile]) -> str:
 # ---- backtest ---------------------------------------------------------------------------------------------------
 def add_backtest(parser: argparse.ArgumentParser) -> None:
     """Declare `sacd backtest`."""
-    parser.add_argument("--data", type=Path, nargs="+", action="extend", required=True, metavar="FILE")
+    _add_data(parser)
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a bundle")
     _add_span(parser)
     for title, record in (("strategy", StrategyParameters), ("risk", RiskLimits), ("costs", CostModel)):
-        group = parser.add_argument_group(title, "units and ranges: strategy/parameters.py")
+        group = parser.add_argument_group(title)
         for field in fields(record):
             option = f"--{field.name.replace('_', '-')}"
-            group.add_argument(option, type=type(field.default), metavar="VALUE", help=f"default {field.default}")
+            group.add_argument(option, type=type(field.default), metavar="VALUE", help=_meaning(field))
     _add_json(parser)
     parser.set_defaults(run=_backtest)
+
+
+def _meaning(field: Field[Any]) -> str:
+    return f"{_MEANINGS[field.name]} (default {field.default})"
 
 
 def _backtest(args: argparse.Namespace) -> int:
@@ -299,6 +345,32 @@ def _parity(args: argparse.Namespace) -> int:
 
 
 # ---- parts ------------------------------------------------------------------------------------------------------
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="FILE",
+        help="candles: CSV, CSV.gz, Parquet or freqtrade's feather, one file for each symbol",
+    )
+    parser.add_argument(
+        "--symbol",
+        type=_symbol,
+        nargs="+",
+        action="extend",
+        metavar="BASE/QUOTE",
+        help="one for each file, in their order, where the names do not tell them",
+    )
+
+
+def _symbol(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.$-]{1,20}/[A-Za-z0-9.$-]{1,20}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form BASE/QUOTE, such as BTC/USDT")
+    return text
+
+
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
 
@@ -320,7 +392,12 @@ def _moment(text: str) -> int:
 
 def _read(args: argparse.Namespace, **span: int | None) -> tuple[list[CandleFile], list[CandleTable]]:
     """Return the files of --data and their candles within --from and --to, which `span` may override."""
-    files = [read_candle_file(path) for path in args.data]
+    if args.symbol and len(args.symbol) != len(args.data):
+        raise TrainingError(
+            f"--symbol: {len(args.symbol)} for {len(args.data)} files: give one for each file, in their order"
+        )
+    symbols = args.symbol or [None] * len(args.data)
+    files = [read_candle_file(path, symbol=symbol) for path, symbol in zip(args.data, symbols, strict=True)]
     from_ms = span.get("from_ms", args.from_ms)
     tables = [file.table.slice(from_ms, args.to_ms) for file in files]
     for file, table in zip(files, tables, strict=True):

@@ -19,7 +19,16 @@ import numpy as np
 from strategy.candle import Timeframe
 from strategy.candle_table import COLUMNS, CandleTable, format_csv, infer_timeframe
 from strategy.errors import InvalidCandle
-from training.candles import CandleFile, guess_market, import_arrow, parse_candles, read_bytes, read_candle_file
+from training.candles import (
+    UNNAMED,
+    CandleFile,
+    guess_market,
+    import_arrow,
+    no_symbol,
+    parse_candles,
+    read_bytes,
+    read_candle_file,
+)
 from training.errors import TrainingError
 
 _CSV, _CSV_GZ, _PARQUET = ".csv", ".csv.gz", ".parquet"
@@ -54,6 +63,7 @@ class Imported:
 class Verified:
     """What is known of a file. `problems` are reasons not to use it, in words; empty means it can be used.
 
+    symbol: None where nothing tells it, which is a problem of its own.
     biggest_move: largest change from close to close, as a share, and where it happened; None with fewer than 2 rows.
     What depends on reading the file is None, 0 or empty when it cannot be read.
     """
@@ -118,9 +128,12 @@ def import_file(
     return imported
 
 
-def verify_files(paths: Iterable[Path]) -> list[Verified]:
-    """Return what there is to know of each file, in the given order; a broken file is a result, not an error."""
-    return [_verified(path) for path in paths]
+def verify_files(paths: Iterable[Path], *, symbol: str | None = None) -> list[Verified]:
+    """Return what there is to know of each file, in the given order; a broken file is a result, not an error.
+
+    symbol: of all of them; None takes it from the provenance or the name of each.
+    """
+    return [_verified(path, symbol) for path in paths]
 
 
 def list_files(directory: Path) -> list[Listed]:
@@ -214,24 +227,27 @@ def _sync_directory(directory: Path) -> None:
 
 
 # ---- verify and list --------------------------------------------------------------------------------------------
-def _verified(path: Path) -> Verified:
+def _verified(path: Path, symbol: str | None) -> Verified:
     try:
         data = read_bytes(path)
     except TrainingError as error:
         return Verified(file=str(path), problems=(str(error),))
     sha256 = hashlib.sha256(data).hexdigest()
     problems = _provenance_problems(path, sha256)
+    market = _known_market(path)
+    symbol = symbol or market.get("symbol") or guess_market(path)[0]
+    nameless = () if symbol else (no_symbol(path),)
     try:
-        table = parse_candles(data, path, **_known_market(path))
+        table = parse_candles(data, path, symbol=symbol or UNNAMED, timeframe=market.get("timeframe"))
     except TrainingError as error:
-        return Verified(file=str(path), problems=(*problems, str(error)), sha256=sha256)
+        return Verified(file=str(path), problems=(*problems, str(error), *nameless), sha256=sha256)
     gaps = _gaps(table)
     move, move_ms = _biggest_move(table)
     return Verified(
         file=str(path),
-        problems=(*problems, *_spacing_problems(path, table)),
+        problems=(*problems, *_spacing_problems(path, table), *nameless),
         sha256=sha256,
-        symbol=table.symbol,
+        symbol=symbol,
         timeframe=table.timeframe.name,
         rows=len(table),
         first_ms=int(table.open_ms[0]),

@@ -18,6 +18,7 @@ from tests.fakes.clock import ManualClock
 async def take(feed: Feed, count: int, resume: Mapping[str, Candle] | None = None) -> list[FeedEvent]:
     """The first `count` events of a feed, or all when it ends before."""
     taken: list[FeedEvent] = []
+    await feed.instruments()
     async with contextlib.aclosing(feed.events(resume or {})) as events:  # type: ignore[type-var]
         async for event in events:
             taken.append(event)

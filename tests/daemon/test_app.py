@@ -3,6 +3,7 @@
 import asyncio
 import io
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,10 +13,11 @@ import pytest
 from rich.console import Console
 
 from daemon import journal_reader
-from daemon.app import App
+from daemon.app import App, make_feed
 from daemon.clock import SystemClock
 from daemon.config import load_config
 from daemon.errors import SacdError
+from daemon.ports import CandleGroup
 from daemon.replay import replay
 from tests.daemon.programs import SACD, Running, sacd
 from tests.fakes.binance import FakeBinance, Market, walk
@@ -90,7 +92,64 @@ def test_a_venue_that_does_not_answer_does_not_keep_ctrl_c_waiting(place: Place,
     assert (code, error) == (0, "")
     assert seconds < 2.0
     assert running.lines[-1]["event"] == "stopped"
-    assert journal_reader.tail(place.journal(), 1) == []
+    assert _files_of_an_account(place) == []
+
+
+def _files_of_an_account(place: Place) -> list[str]:
+    return [path.name for path in (place.root / "var").iterdir()]
+
+
+def test_a_broken_data_file_leaves_no_account_behind(place: Place) -> None:
+    data = place.root / "broken.csv"
+    data.write_text("timestamp_ms,open\n1,2\n", encoding="utf-8")
+    place.configure(
+        market={"source": "file"}, extra=f'[market.file.paths]\n"BTC/USDT" = "{data}"\n"ETH/USDT" = "{data}"\n'
+    )
+    with Running(place.config) as running:
+        code, error = running.end()
+    assert code != 0
+    assert "broken.csv" in error
+    assert _files_of_an_account(place) == []
+
+
+async def test_recorded_candles_before_start_fill_the_window_at_once(place: Place) -> None:
+    begin_ms, hour_ms = 1_609_459_200_000, 3_600_000  # 2021-01-01
+    rows = [f"{begin_ms + hour * hour_ms},100,101,99,100,5" for hour in range(2_600)]
+    data = place.root / "hours.csv"
+    data.write_text("\n".join(["timestamp_ms,open,high,low,close,volume", *rows, ""]), encoding="utf-8")
+    place.configure(
+        market={"source": "file", "candles_per_second": 0},
+        extra=f'[market.file]\nstart = "2021-04-16"\npaths = {{ "BTC/USDT" = "{data}", "ETH/USDT" = "{data}" }}\n',
+    )
+    feed = make_feed(load_config(place.config, {}), SystemClock())
+    await feed.instruments()
+    groups = [event async for event in feed.events({}) if isinstance(event, CandleGroup)]
+    first_trading_hour = 105 * 24  # 31 + 28 + 31 + 15 days
+    assert [group.is_backfill for group in groups] == [True] * 2_501 + [False] * (2_600 - first_trading_hour)
+    assert groups[2_501].candles[0].open_ms == begin_ms + first_trading_hour * hour_ms
+
+
+def test_an_occupied_port_leaves_no_account_behind(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with Running(place.config, SACD_HTTP__ENABLED="true", SACD_HTTP__PORT=str(port)) as running:
+            code, error = running.end()
+    assert code != 0
+    assert str(port) in error
+    assert _files_of_an_account(place) == []
+
+
+def test_a_market_of_another_seed_is_refused_before_a_run_is_on_record(place: Place) -> None:
+    with Running(place.config) as running:
+        running.wait_for("candle")
+        assert running.signal(signal.SIGINT)[0] == 0
+    before = journal_reader.tail(place.journal(), 1)
+    with Running(place.config, SACD_MARKET__SIMULATED__SEED="4321") as running:
+        code, error = running.end()
+    assert code != 0
+    assert "seed 4321 does not make" in error
+    assert running.called("recovered") == []
+    assert journal_reader.tail(place.journal(), 1) == before
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "flatten"])

@@ -138,14 +138,15 @@ def test_ctrl_c_before_anything_began_is_no_traceback(place: Place) -> None:
     assert code in {0, 130, -signal.SIGINT}
 
 
-def test_the_reader_of_its_log_may_leave(recorded: Place) -> None:
+def test_the_reader_of_its_log_may_leave_and_the_loss_is_told_once(recorded: Place) -> None:
     run = f"{' '.join(SACD)} run --config {recorded.config} 2>{recorded.root / 'error'}"
     command = f"{run} | head -n 2; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", command], check=False, cwd=recorded.root, env=environment(), capture_output=True, text=True
     )
     assert len(done.stdout.splitlines()) == 2
-    assert (recorded.root / "error").read_text(encoding="utf-8") == ""
+    said = (recorded.root / "error").read_text(encoding="utf-8")
+    assert said == "sacd: the log cannot be written (Broken pipe); the daemon goes on without it\n"
     assert journal_reader.tail(recorded.journal(), 1)[0].kind == "stop"  # it traded on to the end
     assert done.returncode == 0
 
@@ -349,10 +350,41 @@ def test_check_is_content_with_a_good_place_and_touches_nothing(place: Place) ->
     assert done.returncode == 0
     told = json.loads(done.stdout)
     assert told["ok"] is True
-    assert [c["name"] for c in told["checks"]] == ["configuration", "ensemble", "state directory", "journal", "market"]
+    assert [c["name"] for c in told["checks"]] == [
+        "configuration",
+        "ensemble",
+        "state directory",
+        "journal",
+        "market",
+        "http",
+    ]
     assert all(c["is_good"] for c in told["checks"])
     assert sacd("check", cwd=place.root).stdout.count("ok") >= 5
     assert not (place.root / "var").exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "is_warning"),
+    [
+        ("0.0.0.0", True),  # noqa: S104 - nothing is bound
+        ("192.168.1.5", True),
+        ("::", True),
+        ("127.0.0.2", False),
+        ("::1", False),
+        ("localhost", False),
+    ],
+)
+def test_check_warns_of_metrics_that_others_can_read_and_still_passes(
+    place: Place, host: str, is_warning: bool
+) -> None:
+    place.configure(http={"enabled": True, "host": host})
+    result = sacd("check", "--json", cwd=place.root)
+    assert result.returncode == 0
+    (http,) = [c for c in json.loads(result.stdout)["checks"] if c["name"] == "http"]
+    assert (http["is_good"], http["is_warning"]) == (True, is_warning)
+    assert ("readable by whoever reaches this address" in http["detail"]) is is_warning
+    shown = sacd("check", cwd=place.root)
+    assert ("\nwarn " in shown.stdout) is is_warning
 
 
 def test_check_refuses_an_ensemble_of_another_timeframe(place: Place) -> None:
@@ -409,6 +441,55 @@ def test_a_reader_that_leaves_early_is_no_traceback(finished: Place, tmp_path: P
     assert error.read_text(encoding="utf-8") == ""
 
 
+FULL = Path("/dev/full")
+
+
+def _with_full_output(arguments: str, place: Place) -> "subprocess.CompletedProcess[str]":
+    if not FULL.exists():
+        pytest.skip("this system has no /dev/full")
+    with FULL.open("w", encoding="utf-8") as full:
+        return subprocess.run(
+            [*SACD, *arguments.split()], check=False, cwd=place.root, env=environment(), stdout=full,
+            stderr=subprocess.PIPE, text=True, timeout=60
+        )  # fmt: skip
+
+
+FULL_SAYS = (1, "sacd: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("arguments", ["journal show", "journal show --json", "journal export", "models list", "check"])
+def test_output_that_is_full_is_one_line_and_exit_1(finished: Place, arguments: str) -> None:
+    done = _with_full_output(arguments, finished)
+    assert (done.returncode, done.stderr) == FULL_SAYS
+
+
+@pytest.mark.parametrize("arguments", ["status", "status --json", "pause"])
+def test_an_answer_that_finds_its_output_full_is_one_line(trading: tuple[Place, Running], arguments: str) -> None:
+    done = _with_full_output(arguments, trading[0])
+    assert (done.returncode, done.stderr) == FULL_SAYS
+    sacd("resume", cwd=trading[0].root)
+
+
+def _closing(what: str, arguments: str, place: Place) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["bash", "-c", f"{' '.join(SACD)} {arguments} {what}"], check=False, cwd=place.root, env=environment(),
+        capture_output=True, text=True, timeout=60
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", ["run", "journal show", "check", "data list ."])
+@pytest.mark.parametrize("what", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_closed_streams_are_as_good_as_dev_null(tmp_path: Path, what: str, arguments: str) -> None:
+    place = make_place(tmp_path, 300)
+    if arguments == "journal show":
+        sacd("run", cwd=place.root)
+    done = _closing(what, arguments, place)
+    assert (done.returncode, done.stderr) == (0, "")
+    if arguments == "run":
+        assert journal_reader.verify(place.journal()).is_sound
+        assert journal_reader.tail(place.journal(), 1)[0].kind == "stop"
+
+
 @pytest.mark.parametrize("verb", ["show", "export", "verify"])
 def test_a_journal_that_is_not_there_is_named(place: Place, verb: str) -> None:
     done = sacd("journal", verb, "--journal", place.root / "none.sqlite", cwd=place.root)
@@ -454,6 +535,11 @@ def test_models_are_listed_and_shown(tmp_path: Path) -> None:
     rows = {row["id"]: row for row in json.loads(sacd("models", "list", "--json", cwd=tmp_path).stdout)["models"]}
     assert rows[place.model.name]["current"] is True
     assert rows[place.model.name]["fault"] is None
+    manifest = json.loads((place.model / "manifest.json").read_text(encoding="utf-8"))
+    trained = manifest["training"]
+    told = [rows[place.model.name][key] for key in ("members", "symbols", "until_ms", "steps")]
+    assert told == [3, trained["symbols"], trained["end_ms"], trained["steps"]]
+    assert [rows[other.name][key] for key in ("members", "symbols", "until_ms", "steps")] == [None, [], None, None]
     assert "member-0.safetensors" in rows[other.name]["fault"]
     shown = sacd("models", "list", cwd=tmp_path)
     assert shown.returncode == 0

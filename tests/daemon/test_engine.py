@@ -14,6 +14,7 @@ from daemon.errors import FatalError, SacdError
 from daemon.events import AccountMarked, CandleTaken, CommandTaken, Decided, Filled, OrderMoved
 from daemon.fold import Memory
 from daemon.ports import CandleGroup, FeedEvent, FeedHealth, FeedStatus, Gap, LateCandle
+from strategy.risk import VerdictReason
 from tests.daemon.engines import BUY, HOLD, SELL, START, Rig, _candle, make_rig
 from tests.fakes.trading import BTC, ETH, HOUR_MS, candle
 
@@ -292,6 +293,7 @@ async def test_news_do_not_make_a_feed_live_that_says_it_is_not() -> None:
 async def test_a_candle_that_comes_too_late_is_no_news() -> None:
     rig = make_rig(is_live=True, stale_feed_s=120.0)
     rig.voice.say(BUY)
+    await rig.trade(100.0)  # the first news is never silence: see test_feed_watch.py
     await rig.candle(late_s=121.0)
     assert rig.reasons == ["stale_feed"]
     await rig.trade(100.0)
@@ -362,6 +364,23 @@ async def test_a_price_that_breaks_the_drawdown_sells_everything_and_withdraws_p
 
 
 # ---- commands ---------------------------------------------------------------------------------------------------
+async def test_resume_says_that_a_daily_loss_still_holds_and_the_next_candle_sells_again() -> None:
+    rig = await _bought(daily_loss=0.05, max_drawdown=0.9, stop_loss=0.9)
+    await rig.candle(80.0)
+    assert rig.engine.trader.risk.reason is VerdictReason.DAILY_LOSS_LIMIT
+    effect = await rig.engine.command("resume", "test")
+    assert effect.endswith("the daily loss limit still holds until 00:00 UTC")
+    await rig.candle(80.0)
+    assert rig.engine.trader.risk.reason is VerdictReason.DAILY_LOSS_LIMIT
+    rig.check_memory()
+
+
+async def test_resume_without_a_daily_loss_speaks_of_none() -> None:
+    rig = await _bought(daily_loss=0.9, max_drawdown=0.9, stop_loss=0.9)
+    await rig.candle(80.0)
+    assert "daily loss" not in await rig.engine.command("resume", "test")
+
+
 async def test_pause_withdraws_what_is_being_bought_and_refuses_more_until_resume() -> None:
     rig = make_rig()
     rig.voice.say(BUY)

@@ -161,7 +161,7 @@ async def test_instruments_carry_the_steps_the_venue_lists() -> None:
     [
         ({"symbols": ("BTC/USTD",)}, ["BTC/USTD", "binance", "BTC/USDT"]),
         ({"symbols": ("OLD/USDT",)}, ["OLD/USDT", "does not trade"]),
-        ({"exchange_id": "binanse"}, ["binanse", "did you mean binance"]),
+        ({"exchange_id": "binanse"}, ["[exchange] id: ", "binanse", "did you mean binance"]),
         ({"timeframe": Timeframe.parse("7m")}, ["7m", "5m"]),
     ],
     ids=["unknown symbol", "halted symbol", "unknown exchange", "unknown timeframe"],
@@ -256,7 +256,7 @@ async def test_a_journal_that_ends_after_the_venues_newest_candle_is_refused() -
     venue = venue_with(10)
     known = candle(500, (1.0, 2.0, 0.5, 1.5, 3.0))
     async with venue:
-        with pytest.raises(ConfigError, match="belongs to another market"):
+        with pytest.raises(ConfigError, match=r"\[daemon\] state_dir: .* belongs to another market"):
             await anext(feed_of(venue).events({"BTC/USDT": known}))
 
 

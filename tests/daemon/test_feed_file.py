@@ -6,7 +6,7 @@ import pytest
 
 from daemon.errors import ConfigError, DataError
 from daemon.feed_file import FileFeed
-from daemon.ports import CandleGroup, Feed, Gap
+from daemon.ports import CandleGroup, Feed, FeedEvent, Gap
 from strategy.candle import Timeframe
 from strategy.instrument import Instrument
 from tests.contracts.feed import OfflineFeedContract, candles_of, last_known, take
@@ -55,6 +55,13 @@ class TestFileFeedContract(OfflineFeedContract):
         return feed_of(self.paths, clock, candles_per_second=candles_per_second)
 
 
+class TestFileFeedWithHistoryContract(TestFileFeedContract):
+    """Eighteen candles are history, so that the cuts of the contract lie in it, at its end and behind."""
+
+    def make_feed(self, clock: ManualClock, *, candles_per_second: float = 0.0) -> Feed:
+        return feed_of(self.paths, clock, candles_per_second=candles_per_second, start_ms=T0 + 22 * HOUR, history=18)
+
+
 @pytest.fixture
 def paths(tmp_path: Path) -> dict[str, Path]:
     return {
@@ -64,7 +71,7 @@ def paths(tmp_path: Path) -> dict[str, Path]:
 
 
 async def test_files_are_merged_by_open_time_and_end(paths: dict[str, Path]) -> None:
-    said = []
+    said: list[tuple[object, ...]] = []
     for event in await take(feed_of(paths, ManualClock()), 100):
         if isinstance(event, Gap):
             said.append((event.symbol[:3], (event.first_ms - T0) // HOUR, event.missing))
@@ -90,6 +97,67 @@ async def test_only_the_configured_span_is_given(paths: dict[str, Path]) -> None
     feed = feed_of(paths, ManualClock(), start_ms=T0 + HOUR, end_ms=T0 + 5 * HOUR)
     times = {(candle.open_ms - T0) // HOUR for candle in candles_of(await take(feed, 100))}
     assert times == {1, 4}
+
+
+def said_of(events: list[FeedEvent]) -> list[tuple[object, ...]]:
+    said: list[tuple[object, ...]] = []
+    for event in events:
+        if isinstance(event, Gap):
+            said.append((event.symbol[:3], (event.first_ms - T0) // HOUR, event.missing))
+        elif isinstance(event, CandleGroup):
+            hours = {(candle.open_ms - T0) // HOUR for candle in event.candles}
+            said.append(("".join(c.symbol[:1] for c in event.candles), *hours, event.is_backfill))
+    return said
+
+
+async def test_the_last_candles_before_start_fill_the_window_as_backfill(paths: dict[str, Path]) -> None:
+    feed = feed_of(paths, ManualClock(), start_ms=T0 + 5 * HOUR, history=2)
+    assert said_of(await take(feed, 100)) == [
+        ("EB", 1, True),
+        ("ETH", 2, 2),
+        ("BTC", 2, 2),
+        ("EB", 4, True),
+        ("EB", 5, False),
+        ("E", 6, False),
+    ]
+
+
+async def test_history_is_what_the_file_has_when_that_is_less(paths: dict[str, Path]) -> None:
+    feed = feed_of({"BTC/USDT": paths["BTC/USDT"]}, ManualClock(), start_ms=T0 + 4 * HOUR, history=99)
+    assert said_of(await take(feed, 100)) == [
+        ("B", 0, True),
+        ("B", 1, True),
+        ("BTC", 2, 2),
+        ("B", 4, False),
+        ("B", 5, False),
+    ]
+
+
+async def test_without_start_there_is_no_history(paths: dict[str, Path]) -> None:
+    assert await take(feed_of(paths, ManualClock(), history=3), 99) == await take(feed_of(paths, ManualClock()), 99)
+
+
+async def test_a_resumed_run_repeats_nothing_of_the_history(paths: dict[str, Path]) -> None:
+    options = {"start_ms": T0 + 4 * HOUR, "history": 2}
+    whole = await take(feed_of(paths, ManualClock(), **options), 100)
+    resumed = await take(feed_of(paths, ManualClock(), **options), 100, last_known(whole[:-2]))
+    assert said_of(resumed) == [("EB", 5, False), ("E", 6, False)]
+
+
+async def test_history_comes_at_once_and_the_span_at_its_pace(paths: dict[str, Path]) -> None:
+    clock = ManualClock()
+    feed = feed_of(paths, clock, candles_per_second=2.0, start_ms=T0 + 4 * HOUR, history=2)
+    await feed.instruments()
+    taken: list[tuple[float, bool]] = []
+
+    async def run() -> None:
+        async for event in feed.events({}):
+            taken.extend((clock.monotonic_s(), e.is_backfill) for e in (event,) if isinstance(e, CandleGroup))
+
+    task = asyncio.create_task(run())
+    await clock.advance(10.0)
+    await task
+    assert taken == [(0.0, True), (0.0, True), (0.0, False), (0.5, False), (1.0, False)]
 
 
 async def test_a_run_resumed_at_its_end_has_nothing_to_say(paths: dict[str, Path]) -> None:
@@ -138,6 +206,7 @@ async def test_a_span_without_candles_is_refused(paths: dict[str, Path]) -> None
         ({"symbols": ("SOL/USDT",)}, "no file is given for SOL/USDT: add one"),
         ({"instruments": {}}, "no instrument is given for ETH/USDT, BTC/USDT: add one"),
         ({"start_ms": T0, "end_ms": T0}, "is not before end"),
+        ({"history": -1}, "history -1 is below 0"),
     ],
 )
 def test_an_impossible_feed_is_refused(paths: dict[str, Path], changes: dict[str, object], fault: str) -> None:

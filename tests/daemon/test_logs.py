@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import structlog
 
-from daemon.logs import Logs, configure_logging
+from daemon.logs import Logs, RotatingFile, configure_logging
 from daemon.redact import MASK, Redactor
 
 NOW_MS = 1_640_995_200_123  # 2022-01-01T00:00:00.123Z
@@ -332,3 +332,48 @@ def test_a_process_with_a_stuck_standard_output_still_ends_cleanly() -> None:
         assert process.wait(timeout=60) == 0
         assert process.stderr is not None
         assert process.stderr.read() == b"closed False\n"
+
+
+# ---- the file beside the journal ---------------------------------------------------------------------------------
+def test_a_log_file_keeps_two_files_of_the_given_size(tmp_path: Path) -> None:
+    path = tmp_path / "paper.log"
+    with RotatingFile(path, most_bytes=30) as file:
+        for n in range(10):
+            file.write(f"line {n:04}\n")  # 10 bytes: three fill a file
+            assert all(each.stat().st_size <= 30 for each in tmp_path.iterdir())
+    assert {each.name for each in tmp_path.iterdir()} == {"paper.log", "paper.log.1"}
+    assert path.read_text() == "line 0009\n"
+    assert (tmp_path / "paper.log.1").read_text() == "line 0006\nline 0007\nline 0008\n"
+
+
+def test_a_log_file_goes_on_where_the_last_run_left_it(tmp_path: Path) -> None:
+    path = tmp_path / "paper.log"
+    path.write_text("an earlier run\n")
+    with RotatingFile(path, most_bytes=30) as file:
+        file.write("fits behind it\n")
+        assert path.read_text() == "an earlier run\nfits behind it\n"
+        file.write("x\n")
+    assert path.read_text() == "x\n"
+
+
+def test_a_line_longer_than_a_log_file_is_kept_whole(tmp_path: Path) -> None:
+    with RotatingFile(tmp_path / "paper.log", most_bytes=4) as file:
+        file.write("\u00e9" * 20 + "\n")
+    assert (tmp_path / "paper.log").read_bytes() == b"\xc3\xa9" * 20 + b"\n"
+
+
+def test_a_log_file_that_cannot_be_changed_loses_lines_and_recovers(configure: Configure, tmp_path: Path) -> None:
+    path = tmp_path / "paper.log"
+    path.write_text("full")
+    in_the_way = tmp_path / "paper.log.1"
+    in_the_way.mkdir()  # a file cannot take the place of a directory
+    stream = RotatingFile(path, most_bytes=4)
+    with pytest.raises(IsADirectoryError):
+        stream.write("lost\n")
+    in_the_way.rmdir()
+    logs = configure(stream)
+    structlog.get_logger().info("candle")
+    assert logs.close()
+    stream.close()
+    assert json.loads(path.read_text()) == {"timestamp": STAMP, "level": "info", "event": "candle"}
+    assert (tmp_path / "paper.log.1").read_text() == "full"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from daemon.config import load_config
+from daemon.errors import SacdError
 from daemon.parity import _compare, _symbol
 from daemon.serving import load_model
 from daemon.trace import write_setup, write_trace
@@ -50,11 +51,11 @@ def test_recorded_candles_with_real_gaps_come_out_byte_for_byte(
 
 _BROKEN = """
 import sys, dataclasses
-from daemon import trace
-class Cheaper(trace.PaperBroker):
+from daemon import serving
+class Cheaper(serving.PaperBroker):
     def __init__(self, *, costs, **rest):
         super().__init__(costs=dataclasses.replace(costs, slippage_rate=0.0), **rest)
-trace.PaperBroker = Cheaper
+serving.PaperBroker = Cheaper
 sys.argv = ["sacd", "parity", "--data", sys.argv[1]]
 from daemon.__main__ import main
 main()
@@ -62,7 +63,7 @@ main()
 
 
 def test_a_daemon_that_fills_cheaper_is_caught(place: Place) -> None:
-    data = write_csv(place.root / "btcusdt-cheap.csv", market_candles(BTC, 2_500))
+    data = write_csv(place.root / "btcusdt-1h-cheap.csv", market_candles(BTC, 2_500))
     command = [SACD[0], "-c", _BROKEN, str(data)]
     done = subprocess.run(command, check=False, cwd=place.root, env=environment(), capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
@@ -105,17 +106,42 @@ async def test_the_last_bit_of_any_array_of_the_daemon_is_compared(place: Place,
 
 
 def test_a_broken_file_is_named(place: Place) -> None:
-    data = place.root / "broken.csv"
+    data = place.root / "btcusdt-1h-broken.csv"
     data.write_text("timestamp_ms,open\n1,2\n", encoding="utf-8")
     done = sacd("parity", "--data", data, cwd=place.root)
     assert done.returncode == 1
     assert done.stderr.startswith("sacd: ")
-    assert "broken.csv" in done.stderr
+    assert "btcusdt-1h-broken.csv" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("name", "symbol"), [("ethusdt-1h.csv.gz", "ETH/USDT"), ("BTCUSDT.csv", BTC), ("whatever.csv", BTC)]
+    ("name", "symbol"),
+    [
+        ("ethusdt-1h.csv.gz", "ETH/USDT"),
+        ("BTCUSDT.csv", BTC),
+        ("solusdt-1h.csv.gz", "SOL/USDT"),
+        ("ADA_USDT-5m-2022q1.csv", "ADA/USDT"),
+    ],
 )
 def test_the_symbol_is_read_from_the_name_of_the_file(place: Place, name: str, symbol: str) -> None:
     assert _symbol(load_config(place.config, {}), Path(name)) == symbol
+
+
+@pytest.mark.parametrize("name", ["whatever.csv", "usdt-1h.csv", "btcusdt-cheap.csv", "btceur-1h.csv"])
+def test_a_name_that_tells_no_symbol_is_refused_with_what_to_give(place: Place, name: str) -> None:
+    with pytest.raises(SacdError, match=rf"{name}: the name does not tell .*\(USDT\).*--symbol BASE/QUOTE"):
+        _symbol(load_config(place.config, {}), Path(name))
+
+
+def test_a_symbol_that_is_stated_is_the_one_that_is_compared(place: Place) -> None:
+    data = write_csv(place.root / "whatever.csv", market_candles(BTC, 2_480))
+    done = sacd("parity", "--data", data, "--symbol", "SOL/USDT", "--json", cwd=place.root)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["files"][0]["symbol"] == "SOL/USDT"
+    unstated = sacd("parity", "--data", data, cwd=place.root)
+    assert (unstated.returncode, unstated.stderr.count("\n")) == (1, 1)
+    assert unstated.stderr.startswith("sacd: ")
+    uneven = sacd("parity", "--data", data, "--symbol", "SOL/USDT", "--symbol", BTC, cwd=place.root)
+    assert (uneven.returncode, uneven.stdout) == (1, "")
+    assert "give one for each --data" in uneven.stderr

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import itertools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,10 +14,12 @@ from daemon.config import Config, load_config
 from daemon.errors import ConfigError, FatalError
 from daemon.journal import SqliteJournal
 from daemon.ports import Record
+from daemon.run_record import account_of
+from strategy.features import FeatureWindow
 from strategy.order import OrderState
 from tests.daemon.accounts import HISTORY, Account, copy_state, recovered
 from tests.daemon.journals import FixedClock, alter
-from tests.fakes.serving import BTC, Place, make_place, write_bundle
+from tests.fakes.serving import BTC, ETH, Place, make_place, write_bundle
 
 TRADED = 60
 
@@ -199,6 +200,16 @@ def test_a_journal_of_another_account_is_refused_with_every_difference(copied: P
     assert "choose another" in text
 
 
+def test_an_account_of_one_venue_is_not_continued_at_another(traded: Place, tmp_path: Path) -> None:
+    place = make_place(tmp_path)
+    place.configure(market={"source": "exchange"}, extra='[exchange]\nid = "binance"\n')
+    stored = account_of(_config(place))
+    place.configure(market={"source": "exchange"}, extra='[exchange]\nid = "kraken"\n')
+    with pytest.raises(ConfigError, match="exchange was 'binance', is 'kraken'"):
+        recovery.refuse_other_account(place.journal(), stored, account_of(_config(place)))
+    assert "exchange" not in account_of(_config(traded))
+
+
 # ---- damage -----------------------------------------------------------------------------------------------------
 def _drop(key: str) -> Callable[[dict[str, Any]], None]:
     return lambda payload: payload.pop(key)
@@ -290,14 +301,29 @@ def test_a_journal_that_does_not_begin_with_a_run_is_refused(tmp_path: Path) -> 
 
 
 # ---- windows ----------------------------------------------------------------------------------------------------
-def test_windows_are_filled_from_enough_candles_whatever_stands_between(
-    copied: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_windows_are_filled_from_just_enough_candles(copied: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     _, whole = recovered(_config(copied))
-    monkeypatch.setattr(recovery, "WINDOW", 40)  # a first span too short for the windows: it has to grow
-    monkeypatch.setattr(recovery, "_SPAN", 1)
+    monkeypatch.setattr(recovery, "WINDOW", 40)
     _, short = recovered(_config(copied))
     for symbol, window in short.features.items():
+        assert isinstance(window, FeatureWindow)
         assert window._seen == 40
-        newest = itertools.islice(reversed(window._open_ms[: window._seen]), 1)
-        assert next(newest) == whole._open_ms[symbol]
+        assert window._open_ms[39] == whole._open_ms[symbol]
+
+
+@pytest.mark.parametrize(("window", "first_seq"), [(1, 247), (3, 243), (10, 229), (126, 1)])
+async def test_windows_begin_where_the_symbol_that_was_silent_last_has_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, first_seq: int
+) -> None:
+    place = make_place(tmp_path)
+    (tmp_path / "var").mkdir()
+    journal = SqliteJournal.open(place.journal(), FixedClock())
+    # Candles at odd seqs, of both symbols but for the last, which is of one alone.
+    for seq in range(1, 250):
+        symbols = [BTC, ETH] if seq < 249 else [BTC]
+        payload = {"open_ms": seq, "span_ms": 1, "backfill": False, "candles": [[s, 1, 1, 1, 1, 1] for s in symbols]}
+        other = Record(kind="gap", payload={"symbol": BTC, "first_ms": 0, "missing": 1})
+        await journal.append([Record(kind="candle", payload=payload) if seq % 2 else other])
+    await journal.close()
+    monkeypatch.setattr(recovery, "WINDOW", window)
+    assert recovery._windows_begin(place.journal(), 249, (BTC, ETH)) == first_seq

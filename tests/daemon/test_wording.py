@@ -3,9 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon import wording
+from strategy.decision import Action, Decision, DecisionReason
 from strategy.order import OrderState, Side
 from strategy.regime import Regime, Trend, Volatility
-from strategy.risk import TradingState, VerdictReason
+from strategy.risk import Hold, TradingState, VerdictReason
 from tests.fakes import events
 
 
@@ -39,6 +40,32 @@ def test_every_reason_and_every_order_state_has_words() -> None:
 )
 def test_a_verdict_reads_as_a_sentence(verdict: object, words: str) -> None:
     assert wording.verdict_words(verdict) == words  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("action", "exposure", "size", "confidence", "words"),
+    [
+        (Action.SELL, 0.0, 0.9, 0.9, "holds: nothing to sell"),
+        (Action.SELL, 0.3, 0.1, 0.1, "holds: change too small to trade"),  # a hundredth less
+        (Action.BUY, 0.24, 0.5, 0.5, "holds: at the size that volatility and limits allow"),  # a quarter more
+        (Action.BUY, 0.24, 0.25, 0.25, "holds: change too small to trade"),  # 0.0625 is below a tenth
+        (Action.BUY, 0.0, 0.5, 0.5, "holds: change too small to trade"),  # nothing is held yet
+    ],
+)
+def test_a_hold_in_the_dead_band_says_which_of_three_it_is(
+    action: Action, exposure: float, size: float, confidence: float, words: str
+) -> None:
+    decision = Decision(
+        symbol="BTC/USDT",
+        action=action,
+        reason=DecisionReason.DEAD_BAND,
+        exposure=exposure,
+        target=exposure,
+        direction=0.8 if action is Action.BUY else -0.8,
+        size=size,
+        confidence=confidence,
+    )
+    assert wording.verdict_words(Hold(decision=decision, reason=VerdictReason.DEAD_BAND)) == words
 
 
 @pytest.mark.parametrize(

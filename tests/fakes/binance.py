@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import random
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -293,9 +294,55 @@ def walk(seed: int, count: int, start: float = 100.0) -> list[Values]:
     return candles
 
 
+def end_history_at(venue: FakeBinance, now_ms: int, count: int) -> None:
+    """Give every market `count` closed candles up to `now_ms`, and the one that is forming then, without a trade."""
+    venue.now_ms = now_ms
+    forming_ms = now_ms // venue.span_ms * venue.span_ms
+    for seed, market in enumerate(venue.markets.values()):
+        past = walk(seed, count)
+        close = past[-1][3]
+        series = [*past, (close, close, close, close, 0.0)]
+        market.candles = {forming_ms + (i - count) * venue.span_ms: values for i, values in enumerate(series)}
+
+
+async def live_second(venue: FakeBinance, generator: random.Random, now_ms: int) -> None:
+    """Close what is over by `now_ms`, then trade once in every market and change its forming candle.
+
+    Prices and volumes of a candle become as large as those of `walk`.
+    """
+    venue.now_ms, span_s = now_ms, venue.span_ms / 1e3
+    for market in venue.markets.values():
+        open_ms = next(reversed(market.candles))
+        while open_ms + venue.span_ms <= now_ms:
+            await venue.close_candle(market.id, open_ms, market.candles[open_ms])
+            open_ms += venue.span_ms
+        opened, high, low, close, volume = market.candles[open_ms]
+        price = max(1.0, round(close * (1.0 + generator.uniform(-0.01, 0.01) / math.sqrt(span_s)), 2))
+        quantity = round(generator.uniform(10.0, 40.0) / span_s, 5)
+        await venue.trade(market.id, price, quantity)
+        await venue.form(market.id, open_ms, (opened, max(high, price), min(low, price), price, volume + quantity))
+
+
+async def play_present(venue: FakeBinance, candles: int, port: int) -> None:
+    """Serve a random market at the present time: `candles` of history that end now, then a trade every second."""
+    end_history_at(venue, time.time_ns() // 1_000_000, candles)
+    await venue.start(port)
+    print(json.dumps(venue.ccxt_options(), indent=2), flush=True)  # noqa: T201  # what to copy into [exchange]
+    generator = random.Random(0)
+    while True:
+        await live_second(venue, generator, time.time_ns() // 1_000_000)
+        await asyncio.sleep(1.0)
+
+
 async def play(arguments: argparse.Namespace) -> None:
-    """Serve a random market: `--candles` of history, then a candle every `--every` seconds with trades in between."""
+    """Serve a random market: `--candles` of history, then a candle every `--every` seconds with trades in between.
+
+    With `--present` time is the present one and a candle lasts as long as it says, with a trade every second. Buying
+    needs that: a daemon takes a stream whose times lie in the past for a stale one.
+    """
     markets = [Market("BTC", "USDT"), Market("ETH", "USDT")]
+    if arguments.present:
+        await play_present(FakeBinance(markets, timeframe=arguments.timeframe), arguments.candles, arguments.port)
     venue = FakeBinance(markets, timeframe=arguments.timeframe)
     first_ms = venue.now_ms // venue.span_ms * venue.span_ms
     series = {market.id: walk(seed, 100_000) for seed, market in enumerate(markets)}
@@ -323,5 +370,6 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=8_999)
     parser.add_argument("--timeframe", default="1m")
     parser.add_argument("--candles", type=int, default=3_000)
-    parser.add_argument("--every", type=float, default=2.0)
+    parser.add_argument("--every", type=float, default=2.0, help="seconds per candle, without --present")
+    parser.add_argument("--present", action="store_true", help="play in the present, in real time")
     asyncio.run(play(parser.parse_args()))

@@ -409,9 +409,29 @@ def test_orders_and_turnover_are_counted_per_day() -> None:
     assert (after.day, after.orders_today, after.turnover_today) == (1, 0, 0.0)
 
 
+def test_a_stop_that_fills_counts_against_the_day_it_happened_on() -> None:
+    def stopped(state: RiskState, day: int, hour: int) -> RiskState:
+        at_ms = (24 * day + hour) * HOUR_MS
+        return risk.after_stop_fill(LIMITS, state, BTC, notional=950.0, day=day, at_ms=at_ms, span_ms=HOUR_MS)
+
+    state = stopped(replace(SEEN, orders_today=3, turnover_today=2_000.0), 0, 5)
+    assert (state.day, state.orders_today, state.turnover_today) == (0, 4, 2_950.0)
+    losing = replace(state, state=TradingState.REDUCING, reason=VerdictReason.DAILY_LOSS_LIMIT)
+    fresh = stopped(losing, 1, 0)  # in the first candle of the next day, before its close is marked
+    assert (fresh.day, fresh.orders_today, fresh.turnover_today) == (1, 1, 950.0)
+    assert (fresh.state, fresh.reason) == (TradingState.ACTIVE, None)
+    kept = review(fresh, marked(9_900.0, day=1), at=25).state
+    assert (kept.orders_today, kept.turnover_today) == (1, 950.0)
+
+
 # ---- losing streaks and stops -----------------------------------------------------------------------------------
 def closed(state: RiskState, at: int, *, won: bool, stopped: bool = False, symbol: str = BTC) -> RiskState:
-    return risk.after_round_trip(LIMITS, state, symbol, won=won, stopped=stopped, now_ms=at * HOUR_MS, span_ms=HOUR_MS)
+    """Return the state after a position was closed at the open of candle number `at`."""
+    if stopped:
+        state = risk.after_stop_fill(
+            LIMITS, state, symbol, notional=95.0, day=state.day, at_ms=at * HOUR_MS, span_ms=HOUR_MS
+        )
+    return risk.after_round_trip(LIMITS, state, symbol, won=won, at_ms=at * HOUR_MS, span_ms=HOUR_MS)
 
 
 def test_five_losses_in_a_row_block_the_symbol_for_24_candles() -> None:
@@ -421,7 +441,7 @@ def test_five_losses_in_a_row_block_the_symbol_for_24_candles() -> None:
         assert state.symbols[BTC] == SymbolRisk(loss_streak=at + 1)
     state = closed(state, 4, won=False)
     assert state.symbols[BTC] == SymbolRisk(
-        loss_streak=0, blocked_until_ms=28 * HOUR_MS, blocked_by=VerdictReason.LOSS_STREAK
+        loss_streak=0, blocked_until_ms=29 * HOUR_MS, blocked_by=VerdictReason.LOSS_STREAK
     )
     assert state.symbols[ETH] == SymbolRisk()
 
@@ -436,17 +456,17 @@ def test_a_win_breaks_the_streak() -> None:
 @pytest.mark.parametrize("won", [True, False])
 def test_a_stop_blocks_the_symbol_for_12_candles_won_or_lost(*, won: bool) -> None:
     known = closed(ACTIVE, 100, won=won, stopped=True).symbols[BTC]
-    assert (known.blocked_until_ms, known.blocked_by) == (112 * HOUR_MS, VerdictReason.STOP_COOLDOWN)
+    assert (known.blocked_until_ms, known.blocked_by) == (113 * HOUR_MS, VerdictReason.STOP_COOLDOWN)
     assert risk.after_stop(LIMITS, ACTIVE, BTC, 100 * HOUR_MS, HOUR_MS).symbols[BTC] == replace(known, loss_streak=0)
 
 
 def test_the_longer_of_two_blocks_holds() -> None:
     state = replace(ACTIVE, symbols={BTC: SymbolRisk(loss_streak=4)})
-    state = closed(state, 100, won=False, stopped=True)  # streak until 124, stop until 112
-    assert state.symbols[BTC].blocked_until_ms == 124 * HOUR_MS
+    state = closed(state, 100, won=False, stopped=True)  # streak until 125, stop until 113
+    assert state.symbols[BTC].blocked_until_ms == 125 * HOUR_MS
     assert state.symbols[BTC].blocked_by is VerdictReason.LOSS_STREAK
-    again = closed(state, 101, won=True, stopped=True).symbols[BTC]  # until 113: shorter than what holds
-    assert (again.blocked_until_ms, again.blocked_by) == (124 * HOUR_MS, VerdictReason.LOSS_STREAK)
+    again = closed(state, 101, won=True, stopped=True).symbols[BTC]  # until 114: shorter than what holds
+    assert (again.blocked_until_ms, again.blocked_by) == (125 * HOUR_MS, VerdictReason.LOSS_STREAK)
 
 
 # ---- memory -----------------------------------------------------------------------------------------------------

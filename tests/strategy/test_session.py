@@ -56,6 +56,28 @@ def bought(**changes: Any) -> Session:
     return session
 
 
+# ---- a stop larger than the market ------------------------------------------------------------------------------
+def test_a_stop_larger_than_its_share_of_the_volume_sells_candle_by_candle() -> None:
+    session = bought()  # 40 at 100.05; the stop lies 5 % below, at 95.04
+    falls = [(1, 95.0, 300.0), (2, 90.0, 0.0), (3, 96.0, 300.0), (4, 90.0, 300.0), (5, 80.0, 300.0)]
+    # Its share is 15, nothing, 15 that are not touched, 15, and 15 of which 10 are left.
+    prices = [94.95, None, None, 89.95, 79.96]
+    fills, left = [], [25.0, 25.0, 25.0, 10.0, 0.0]
+    for (number, price, volume), expected, held in zip(falls, prices, left, strict=True):
+        reports = session.settle([candle(at=number + 1, close=price, volume=volume)])
+        made = [report.fill for report in reports if report.fill is not None]
+        assert [fill.price for fill in made] == ([] if expected is None else [expected])
+        assert position(session) == held
+        stop = session.trader.stops[BTC]
+        assert (None if stop is None else (stop.quantity, stop.stop_price)) == ((held, 95.04) if held else None)
+        fills += made
+        if made:
+            end = [OrderEvent.FILLED] if held == 0.0 else [OrderEvent.PARTLY_FILLED, OrderEvent.EXPIRED]
+            assert ends(reports) == [(made[0].client_id, event) for event in end]
+    assert [fill.quantity for fill in fills] == [15.0, 15.0, 10.0]
+    assert len({fill.fill_id for fill in fills}) == len({fill.client_id for fill in fills}) == 3
+
+
 # ---- one position, many who want to sell it ---------------------------------------------------------------------
 def test_flatten_twice_before_the_fill_sells_once() -> None:
     session = bought()
@@ -454,7 +476,8 @@ class Ledger:
     """The accounting of design.md section 2 in decimals, written from its text.
 
     Given the same orders and stops: a decision on candle t fills at the open of t+1, worse by the slippage on the tick,
-    plus fee, up to a share of the volume and what the cash pays for; a stop fills at min(open, stop) worse by slippage.
+    plus fee, up to a share of the volume and what the cash pays for; a stop fills at min(open, stop) worse by slippage,
+    up to the same share of the volume.
     """
 
     FEE, SLIPPAGE, SHARE = Decimal("0.001"), Decimal("0.0005"), Decimal("0.05")
@@ -482,7 +505,9 @@ class Ledger:
                 stop_price = next(stops)
         if self.held > 0 and stop_price is not None and low <= Decimal(repr(stop_price)):
             reference = min(opened, Decimal(repr(stop_price)))
-            self._fill(bar, Side.SELL, self.held, self._ticks(reference * (1 - self.SLIPPAGE), ROUND_FLOOR))
+            quantity = min(self.held, self._lots(volume * self.SHARE))
+            if quantity > 0:
+                self._fill(bar, Side.SELL, quantity, self._ticks(reference * (1 - self.SLIPPAGE), ROUND_FLOOR))
 
     def _fill(self, bar: Candle, side: Side, quantity: Decimal, price: Decimal) -> None:
         fee, sign = quantity * price * self.FEE, 1 if side is Side.BUY else -1

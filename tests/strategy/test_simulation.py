@@ -296,10 +296,36 @@ def test_an_order_that_found_no_volume_leaves_the_position_to_its_stop() -> None
     venue = Venue(held=1.0)
     venue.exchange.protect(BTC, stop(95.0))
     venue.exchange.submit(order(Side.SELL, 1.0))
-    assert events(venue.candle(volume=0.0, low=90.0)) == [
-        ("sell-0", OrderEvent.EXPIRED),
-        ("stop-0", OrderEvent.FILLED),
-    ]
+    assert events(venue.candle(volume=0.0, low=90.0)) == [("sell-0", OrderEvent.EXPIRED)]
+    assert events(venue.candle(number=2, low=90.0)) == [("stop-0", OrderEvent.FILLED)]
+
+
+@pytest.mark.parametrize(
+    ("volume", "sold"),
+    [
+        (20.0, 1.0),  # 5 % of 20 is all of it
+        (19.999, 0.9999),  # 0.99995, down to the lot
+        (7.7777, 0.3888),  # 0.388885
+    ],
+)
+def test_a_stop_sells_no_more_than_its_share_of_the_volume_and_its_order_ends(volume: float, sold: float) -> None:
+    for is_live in (False, True):
+        venue = Venue(held=1.0)
+        venue.exchange.protect(BTC, stop(95.0))
+        venue.exchange.see(at(volume=volume))
+        reports = venue.trade(95.0) if is_live else venue.candle(low=94.0, volume=volume)
+        assert only_fill(reports) == (sold, 94.95)
+        partly = [("stop-0", OrderEvent.PARTLY_FILLED), ("stop-0", OrderEvent.EXPIRED)]
+        assert events(reports) == ([("stop-0", OrderEvent.FILLED)] if sold == 1.0 else partly)
+
+
+@pytest.mark.parametrize("volume", [0.0, 0.0019])  # 5 % of it is nothing, or below the lot
+def test_a_stop_that_finds_nobody_to_trade_with_stays(volume: float) -> None:
+    venue = Venue(held=1.0)
+    venue.exchange.protect(BTC, stop(95.0))
+    assert venue.candle(low=94.0, volume=volume) == []
+    assert venue.trade(94.0) == []
+    assert only_fill(venue.candle(number=2, close=93.0)) == (1.0, 92.95)  # 93 less 0.0465, down to the tick
 
 
 # ---- a live feed: trades ----------------------------------------------------------------------------------------

@@ -176,11 +176,76 @@ def test_a_stop_that_fills_starts_the_cool_down_and_counts_the_loss() -> None:
     assert filled(trader, stop, price=95.0, at_ms=10 * HOUR_MS) is None
     assert (trader.portfolio.wins, trader.portfolio.losses) == (0, 1)
     known = trader.risk.symbols[BTC]
-    assert (known.loss_streak, known.blocked_until_ms) == (1, 22 * HOUR_MS)
-    (refused,) = trader.on_candles([candle(at=20)], BUY)  # closes at 21 h
+    assert (known.loss_streak, known.blocked_until_ms) == (1, 23 * HOUR_MS)
+    (refused,) = trader.on_candles([candle(at=21)], BUY)  # closes at 22 h: the 12th since the close at 11 h
     assert (type(refused.verdict), refused.verdict.reason) == (Refused, VerdictReason.STOP_COOLDOWN)
-    (allowed,) = trader.on_candles([candle(at=21)], BUY)
+    (allowed,) = trader.on_candles([candle(at=22)], BUY)
     assert isinstance(allowed.verdict, Approved)
+
+
+def refusals(trader: Trader, first: int) -> list[VerdictReason]:
+    """Return why decisions from candle number `first` on were refused, until one is approved."""
+    reasons = []
+    for at in range(first, first + 30):
+        (outcome,) = trader.on_candles([candle(at=at)], BUY)
+        if isinstance(outcome.verdict, Approved):
+            return reasons
+        assert isinstance(outcome.verdict, Refused)
+        reasons.append(outcome.verdict.reason)
+    raise AssertionError("nothing was approved again")
+
+
+@pytest.mark.parametrize("past_open_ms", [0, 1, HOUR_MS // 2, HOUR_MS - 1])
+@pytest.mark.parametrize("count", [0, 1, 2, 12])
+def test_the_cool_down_of_a_stop_refuses_so_many_decisions_from_the_candle_that_hit_it(
+    count: int, past_open_ms: int
+) -> None:
+    trader = holding(stop_cooldown=count)
+    stop = trader.stops[BTC]
+    assert stop is not None
+    filled(trader, stop, price=95.0, at_ms=5 * HOUR_MS + past_open_ms)
+    assert refusals(trader, 5) == [VerdictReason.STOP_COOLDOWN] * count
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 12])
+def test_the_cool_down_of_a_stop_found_at_a_close_refuses_so_many_decisions_after_it(count: int) -> None:
+    trader = holding(stop_cooldown=count)
+    (outcome,) = trader.on_candles([candle(at=5, close=94.0)], BUY)
+    assert outcome.verdict.reason is VerdictReason.STOP_LOSS_TRIGGERED
+    filled(trader, ordered(outcome), at_ms=6 * HOUR_MS)  # at the next open, where simulation fills it
+    assert refusals(trader, 6) == [VerdictReason.STOP_COOLDOWN] * count
+
+
+@pytest.mark.parametrize("past_open_ms", [0, HOUR_MS // 2])
+@pytest.mark.parametrize("count", [0, 1, 2, 12])
+def test_the_cool_down_of_a_losing_streak_refuses_so_many_decisions_from_the_candle_that_lost(
+    count: int, past_open_ms: int
+) -> None:
+    trader = holding(loss_streak=1, loss_streak_cooldown=count)
+    sale = ordered(trader.on_candles([candle(at=4, close=99.0)], SELL)[0])
+    filled(trader, sale, at_ms=5 * HOUR_MS + past_open_ms)
+    assert trader.portfolio.losses == 1
+    assert refusals(trader, 5) == [VerdictReason.LOSS_STREAK] * count
+
+
+def test_a_stop_that_fills_in_part_cools_down_counts_and_is_followed_by_a_stop_for_the_rest() -> None:
+    trader = holding(stop_cooldown=2)  # 50 at 100, an order of 5,000
+    first = trader.stops[BTC]
+    assert first is not None
+    rest = filled(trader, first, price=95.0, quantity=20.0, at_ms=5 * HOUR_MS)
+    assert rest is not None
+    assert (rest.quantity, rest.stop_price) == (30.0, first.stop_price)
+    assert rest.client_id != first.client_id
+    assert (trader.portfolio.losses, trader.risk.symbols[BTC].blocked_until_ms) == (0, 8 * HOUR_MS)
+    assert (trader.risk.orders_today, trader.risk.turnover_today) == (2, 6_900.0)  # and 20 at 95
+    assert filled(trader, rest, price=90.0, at_ms=6 * HOUR_MS) is None
+    assert (trader.risk.orders_today, trader.risk.turnover_today) == (3, 9_600.0)  # and 30 at 90
+    assert (trader.portfolio.losses, trader.risk.symbols[BTC].blocked_until_ms) == (1, 9 * HOUR_MS)
+
+
+def test_the_fill_of_an_approved_order_is_not_counted_again() -> None:
+    trader = holding()
+    assert (trader.risk.orders_today, trader.risk.turnover_today) == (1, 5_000.0)
 
 
 def test_a_stop_found_hit_at_a_close_starts_the_cool_down_too() -> None:

@@ -75,6 +75,13 @@ def test_a_name_that_tells_no_symbol_needs_one_stated(tmp_path: Path) -> None:
         read_candles(path)
 
 
+def test_what_is_wrong_inside_a_file_goes_before_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "candles.csv"
+    path.write_bytes(CSV.replace(b"13,9", b"8,9"))
+    with pytest.raises(TrainingError, match=r"line 3: high 8\.0 is below low 9.0"):
+        read_candles(path)
+
+
 @pytest.mark.parametrize("unit", ["ms", "us", "ns"])
 @pytest.mark.parametrize("form", ["feather", "parquet"])
 def test_freqtrade_files_are_read(tmp_path: Path, form: str, unit: str) -> None:

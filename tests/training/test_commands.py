@@ -1,3 +1,4 @@
+import argparse
 import json
 from collections.abc import Callable
 from dataclasses import fields
@@ -140,6 +141,26 @@ def test_names_with_brackets_are_shown_as_they_are(run: Run, tmp_path: Path, ver
     assert ("btcusdt-1h-[b].csv" if verb == "import" else "[red]a[/x]/btcusdt-1h-[bold].csv") in out
 
 
+def nameless(tmp_path: Path, table: CandleTable = TABLE) -> Path:
+    return write_table(table, tmp_path, "download.csv")
+
+
+def test_verify_tells_a_missing_symbol_beside_what_is_in_the_file(run: Run, tmp_path: Path) -> None:
+    file = nameless(tmp_path, gap_table())
+    code, out, _ = run("data", "verify", file)
+    assert code == 1
+    assert f"{file}: unknown symbol 1h, 5 candles" in out
+    assert "or give --symbol BASE/QUOTE" in out
+    [told] = json.loads(run("data", "verify", file, "--json")[1])["files"]
+    assert (told["symbol"], told["rows"], len(told["problems"])) == (None, 5, 1)
+
+
+def test_verify_takes_the_symbol_it_is_told(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("data", "verify", nameless(tmp_path, gap_table()), "--symbol", "SOL/USDT")
+    assert code == 0
+    assert "SOL/USDT 1h, 5 candles" in out
+
+
 # ---- backtest ---------------------------------------------------------------------------------------------------
 def backtested(run: Run, *arguments: Any) -> dict[str, Any]:
     code, out, err = run("backtest", *arguments, "--json")
@@ -246,6 +267,27 @@ def test_files_that_do_not_go_together_are_refused(run: Run, tmp_path: Path, dat
     assert "different timeframes: 1d, 1h" in run("backtest", "--data", data, daily, "--model", model)[2]
 
 
+@pytest.mark.parametrize("verb", ["backtest", "train"])
+def test_a_symbol_that_no_name_tells_can_be_stated_for_each_file(
+    run: Run, tmp_path: Path, model: Path, verb: str
+) -> None:
+    file = nameless(tmp_path)
+    place = ["--model", model] if verb == "backtest" else ["--out", tmp_path / "out"]
+    assert "or give --symbol BASE/QUOTE" in run(verb, "--data", file, *place)[2]
+    wrong = run(verb, "--data", file, *place, "--symbol", "SOL/USDT", "ETH/USDT")
+    assert wrong[0] == 1
+    assert wrong[2] == f"sacd {verb}: --symbol: 2 for 1 files: give one for each file, in their order\n"
+    assert run(verb, "--data", file, *place, "--symbol", "SOLUSDT")[0] == 2
+
+
+def test_backtest_trades_the_symbols_it_is_told_in_their_order(
+    run: Run, tmp_path: Path, data: Path, model: Path
+) -> None:
+    arguments = ["--data", nameless(tmp_path, history(300, seed=4)), data, "--model", model]
+    told = backtested(run, *arguments, "--symbol", "SOL/USDT", "--symbol", "ADA/USDT")
+    assert told["symbols"] == ["SOL/USDT", "ADA/USDT"]
+
+
 # ---- train ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -301,7 +343,7 @@ def test_a_training_without_its_libraries_says_what_to_install(
         ([], ["data", "train", "backtest"]),
         (["data"], ["import", "verify", "list"]),
         (["data", "import"], ["--symbol", "--overwrite", "--json"]),
-        (["data", "verify"], ["--json"]),
+        (["data", "verify"], ["--symbol", "--json"]),
         (["data", "list"], ["--json"]),
         (["train"], ["--data", "--out", "--members", "--steps", "--seed", "--from", "--to", "--use-sde", "--json"]),
         (["backtest"], ["--data", "--model", "--from", "--to", "--fee-rate", "--max-drawdown", "--json"]),
@@ -314,6 +356,23 @@ def test_help_names_every_option(run: Run, verb: list[str], told: list[str]) -> 
     assert (code, err) == (0, "")
     assert out.startswith("usage: sacd")
     assert not [option for option in told if option not in out]
+
+
+@pytest.mark.parametrize("verb", ["train", "backtest"])
+def test_help_explains_every_option(verb: str) -> None:
+    parser = argparse.ArgumentParser()
+    getattr(commands, f"add_{verb}")(parser)
+    options = [action for action in parser._actions if action.dest != "help"]
+    assert len(options) > 10
+    assert [action.dest for action in options if not action.help] == []
+    tuned = [action for action in options if action.default is not None and action.default is not False]
+    assert [action.dest for action in tuned if "(default " not in (action.help or "")] == []
+
+
+def test_help_of_backtest_tells_the_meaning_and_default_of_every_parameter(run: Run) -> None:
+    told = " ".join(run("backtest", "--help")[1].split())
+    assert "--stop-loss VALUE share below the average entry (default 0.05)" in told
+    assert set(commands._MEANINGS) == {field.name for field in PARAMETERS}
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,28 @@ def test_verify_goes_on_after_a_broken_file(tmp_path: Path, source: Path) -> Non
     assert results[2].problems == ()
 
 
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (CSV.replace(b",volume", b""), "volume"),
+        (CSV.replace(b"25,12", b"nan,12"), "line 4: "),
+        (gzip.compress(CSV)[:-12], "cut off"),
+    ],
+    ids=["missing-column", "nan", "cut-off"],
+)
+def test_verify_tells_the_fault_of_a_file_first_and_then_that_its_name_tells_no_symbol(
+    tmp_path: Path, content: bytes, fault: str
+) -> None:
+    path = tmp_path / "download.csv"
+    path.write_bytes(content)
+    [verified] = verify_files([path])
+    inside, name = verified.problems
+    assert fault in inside
+    assert "the name does not tell the symbol" in name
+    [stated] = verify_files([path], symbol="SOL/USDT")
+    assert stated.problems == (inside,)
+
+
 def test_verify_notices_a_file_that_changed_after_its_import(tmp_path: Path, source: Path) -> None:
     out = tmp_path / "x.csv"
     import_file(source, out)

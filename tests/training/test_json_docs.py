@@ -135,7 +135,7 @@ def test_parity(
         tmp_path / "setup.json",
     ]
     half = printed(capsys, "parity", "--data", data, *arguments)
-    monkeypatch.setattr(parity, "prove", lambda _, path: {"file": path.name, **half})
+    monkeypatch.setattr(parity, "prove", lambda _, path, __: {"file": path.name, **half})
     assert_documented("sacd parity --json", told_by("parity", "--data", data, "--data", data, "--json"))
 
 

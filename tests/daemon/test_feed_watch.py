@@ -1,0 +1,33 @@
+from daemon.feed_watch import FeedWatch
+from strategy.parameters import RiskLimits
+from tests.fakes.clock import ManualClock
+
+NOW_MS = 1_700_000_000_000
+LIMITS = RiskLimits(stale_feed_s=120.0, clock_skew_s=5.0)
+
+
+def watch() -> FeedWatch:
+    return FeedWatch(ManualClock(NOW_MS))
+
+
+def test_the_candle_that_closed_before_we_came_is_no_silence() -> None:
+    watching = watch()
+    watching.hear(NOW_MS - 1_800_000, LIMITS)
+    assert not watching.is_stale
+
+
+def test_old_news_after_the_first_are_silence_until_fresh_ones_come() -> None:
+    watching = watch()
+    watching.hear(NOW_MS - 1_800_000, LIMITS)
+    watching.hear(NOW_MS - 121_000, LIMITS)
+    assert watching.is_stale
+    watching.hear(NOW_MS - 1_000, LIMITS)
+    assert not watching.is_stale
+
+
+def test_news_from_the_future_are_a_clock_that_is_off_also_when_they_are_the_first() -> None:
+    watching = watch()
+    watching.hear(NOW_MS + 5_001, LIMITS)
+    assert watching.is_skewed
+    watching.hear(NOW_MS + 5_000, LIMITS)
+    assert not watching.is_skewed
