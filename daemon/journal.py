@@ -36,12 +36,22 @@ _VALUES_PER_STATEMENT = 500
 _Value = int | str | bytes
 
 
+_IN_PLACE_S = 0.002
+"""How long an append holds the loop for its commit before it lets others run. A healthy disk is done in a tenth of
+that, and waking through the loop would cost half as much again; a slow one must not stall feeds and control."""
+
+
 class _Append(NamedTuple):
-    """Records on their way to the writer's thread, encoded, and who waits for them."""
+    """Records on their way to the writer's thread, encoded, and who waits for them.
+
+    committed: released once they are on disk, when `seqs` holds the last of theirs; left alone by a failure.
+    """
 
     at_ms: int
     records: list[tuple[str, str]]
     done: asyncio.Future[int]
+    committed: threading.Lock
+    seqs: list[int]
 
 
 class SqliteJournal:
@@ -88,7 +98,11 @@ class SqliteJournal:
         if not encoded:
             return self._last_seq
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Append(self._clock.now_ms(), encoded, done))
+        append = _Append(self._clock.now_ms(), encoded, done, threading.Lock(), [])
+        append.committed.acquire()
+        self._queue.put(append)
+        if append.committed.acquire(timeout=_IN_PLACE_S):
+            return append.seqs[0]
         return await done
 
     async def close(self) -> None:
@@ -130,8 +144,11 @@ class SqliteJournal:
             except Exception as error:  # noqa: BLE001 - a thread cannot raise to its callers: each of them is told
                 self._failure = f"journal {self._file.path} cannot be written ({error}): check the disk, then restart"
         seconds = self._clock.monotonic_s() - started_s
+        for append, seq in zip(group, seqs, strict=False):  # no seqs after a failure: then only the futures tell
+            append.seqs.append(seq)
+            append.committed.release()
         # One call for the whole group, and nothing after it: whatever this thread still did would hold the
-        # interpreter lock that the loop needs to wake.
+        # interpreter lock that the loop needs to go on.
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is left who waits
             group[0].done.get_loop().call_soon_threadsafe(self._answer, group, seqs, seconds)
 

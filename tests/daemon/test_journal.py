@@ -81,6 +81,13 @@ async def test_a_batch_of_thousands_is_one_transaction(journal: SqliteJournal, p
     assert verify(path).entries == 5000
 
 
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every commit takes longer than an append waits for it in place."""
+    monkeypatch.setattr("daemon.journal._IN_PLACE_S", 0.0)
+
+
+@pytest.mark.usefixtures("slow_disk")
 async def test_appends_that_queue_up_share_commits(journal: SqliteJournal) -> None:
     commits: list[float] = []
     journal.commit_seconds = commits.append
@@ -90,6 +97,18 @@ async def test_appends_that_queue_up_share_commits(journal: SqliteJournal) -> No
     assert set(commits) == {0.0}  # by the clock of this test
 
 
+async def test_an_append_that_is_quickly_on_disk_lets_nobody_run_before_it(
+    journal: SqliteJournal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.journal._IN_PLACE_S", 60.0)
+    ran: list[int] = []
+    asyncio.get_running_loop().call_soon(ran.append, 1)
+    assert await journal.append([fill(1)]) == 1
+    assert not ran
+    assert verify(path).entries == 1
+
+
+@pytest.mark.usefixtures("slow_disk")
 async def test_a_cancelled_append_does_not_stop_the_others(journal: SqliteJournal) -> None:
     first = asyncio.ensure_future(journal.append([fill(1)]))
     await asyncio.sleep(0)
