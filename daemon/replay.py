@@ -37,12 +37,26 @@ def replay(path: Path, registry: Path, progress: Callable[[int], None] | None = 
     """Decide again on everything in the journal at `path`, with the bundles it names, found in `registry`.
 
     progress: told the seq reached.  Raises DataError when the journal holds no run, ArtifactError when a bundle is
-    missing, FatalError when the journal is broken.
+    missing, FatalError when the journal is broken, naming the entry and the decision that cannot come out again.
     """
+    replayer = _Replayer(registry)
     try:
-        return _Replayer(registry).run(path, progress)
+        return replayer.run(path, progress)
     except FatalError as error:
-        raise FatalError(f"{path}: {error}; see `sacd journal verify`") from error
+        lost = _decision_from(path, replayer.seq)
+        raise FatalError(f"{path}: {error}{lost}; see `sacd journal verify`") from error
+
+
+def _decision_from(path: Path, seq: int) -> str:
+    """Return in words which decision is the first that an entry which cannot be applied takes with it."""
+    try:
+        entry = next(iter(journal_reader.read(path, after=seq - 1, kinds={"decision"}, limit=1)), None)
+    except DataError:
+        return ""  # the entry itself cannot be read, and the message names it already
+    if entry is None:
+        return ""
+    symbol, open_ms = entry.payload.get("symbol"), entry.payload.get("open_ms")
+    return f"; the decision of entry {entry.seq} ({symbol}, candle {open_ms}) differs: it cannot come out again"
 
 
 class _Replayer:
@@ -54,9 +68,12 @@ class _Replayer:
         self._fold: Fold | None = None
         self._bundle: Bundle | None = None
         self._result = Replay()
+        self.seq = 0
+        """Of the entry that is being applied."""
 
     def run(self, path: Path, progress: Callable[[int], None] | None) -> Replay:
         for entry in journal_reader.read(path):
+            self.seq = entry.seq
             if entry.kind == "run":
                 self._begin(entry)
             else:

@@ -254,3 +254,19 @@ def test_only_the_first_ten_differences_are_kept(journal: Path, traded: Place) -
     assert result.differ == 2 * TRADED
     assert len(result.first) == 10
     assert result.first == sorted(result.first, key=lambda difference: difference.seq)
+
+
+def test_a_candle_that_is_none_any_more_names_the_decision_it_takes_with_it(traded: Place, journal: Path) -> None:
+    entries = list(journal_reader.read(journal))
+    at = max(i for i, entry in enumerate(entries) if entry.kind == "candle" and not entry.payload["backfill"])
+    candle, decision = entries[at], entries[at + 1]
+    assert decision.kind == "decision"
+    low = repr(candle.payload["candles"][0][3])
+    broken = _text(journal, candle.seq).replace(low, f"9{low}", 1)
+    alter(journal, "UPDATE events SET payload = ? WHERE seq = ?", broken, candle.seq)
+    with pytest.raises(FatalError) as caught:
+        replay(journal, traded.root / "models")
+    said = str(caught.value)
+    assert f"journal entry {candle.seq} (candle) cannot be applied" in said
+    symbol, open_ms = decision.payload["symbol"], decision.payload["open_ms"]
+    assert f"the decision of entry {decision.seq} ({symbol}, candle {open_ms}) differs" in said
