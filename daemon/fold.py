@@ -13,7 +13,7 @@ from typing import Any
 from daemon import records
 from daemon.errors import FatalError
 from daemon.ports import CandleGroup, Entry
-from strategy.benchmark import BuyAndHold
+from strategy.benchmark import BuyAndHold, hold_from_first_vote
 from strategy.candle import Candle
 from strategy.errors import StrategyError
 from strategy.features import FeatureWindow
@@ -110,9 +110,8 @@ class Memory:
 
     def start_hold(self, trader: Trader, outcomes: list[Outcome], cash: float) -> None:
         """Open the benchmark at the first decision that anybody voted on."""
-        if self.hold is None and any(outcome.votes is not None for outcome in outcomes):
-            closes = {symbol: p.mark for symbol, p in trader.portfolio.positions.items() if p.mark > 0.0}
-            self.hold = BuyAndHold.open(cash, closes, trader.setup.instruments, trader.setup.costs)
+        if self.hold is None:
+            self.hold = hold_from_first_vote(trader, outcomes, cash)
 
 
 @dataclass(slots=True)

@@ -1,12 +1,13 @@
 """Buy and hold: what the same cash would be worth had it bought every symbol once and done nothing since."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from strategy.costs import affordable_quantity, fee, fill_price
 from strategy.instrument import Instrument
 from strategy.order import Side
 from strategy.parameters import CostModel
+from strategy.trader import Outcome, Trader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,3 +40,14 @@ class BuyAndHold:
         for symbol, quantity in self.quantities.items():
             total += quantity * marks[symbol]
         return total
+
+
+def hold_from_first_vote(trader: Trader, outcomes: Iterable[Outcome], cash: float) -> BuyAndHold | None:
+    """Return the account that begins to hold now if anybody voted on `outcomes`, else None.
+
+    It buys what `trader` has seen a price of.  cash: what the trader's account was opened with, in quote.
+    """
+    if not any(outcome.votes is not None for outcome in outcomes):
+        return None
+    closes = {symbol: p.mark for symbol, p in trader.portfolio.positions.items() if p.mark > 0.0}
+    return BuyAndHold.open(cash, closes, trader.setup.instruments, trader.setup.costs)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from strategy.benchmark import BuyAndHold
+from strategy.benchmark import BuyAndHold, hold_from_first_vote
 from strategy.candle import Candle
 from strategy.candle_table import CandleTable
 from strategy.decision import Action
@@ -125,9 +125,8 @@ def run(
     for count, candles in enumerate(groups(kept)):
         reports, outcomes = session.on_candles(candles, voters)
         record.fills.extend(report.fill for report in reports if report.fill is not None)
-        if hold is None and any(outcome.votes is not None for outcome in outcomes):
-            marks = {s: p.mark for s, p in trader.portfolio.positions.items() if p.mark > 0.0}
-            hold = record.bought = BuyAndHold.open(cash, marks, setup.instruments, setup.costs)
+        if hold is None:
+            hold = record.bought = hold_from_first_vote(trader, outcomes, cash)
         if hold is not None:
             _note(record, trader, outcomes, hold)
         done += len(candles)
