@@ -1,6 +1,9 @@
-"""The proof of one decision path: the same candles through environment, backtest and daemon, compared byte by byte."""
+"""The proof of one decision path: the same candles through environment, its compiled form, backtest and daemon.
 
-from collections.abc import Mapping, Sequence
+What they saw, did and were worth is compared byte by byte.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,18 +12,24 @@ from numpy.typing import NDArray
 
 from strategy.bundle import Bundle
 from strategy.candle_table import CandleTable
+from strategy.features import Row
 from strategy.observation import N_OBSERVATION
 from strategy.order import Fill
 from strategy.session import Session
-from strategy.trader import Outcome, Setup, Trader
-from training import backtest
+from strategy.trader import Outcome, Setup, Trader, Votes
+from training import backtest, kernel_calls
+from training.accounts import Accounts
 from training.bundles import reference_of
-from training.env import Episode, History, TradingEnv
+from training.draws import Drawn
+from training.episode import Episode
+from training.history import History
+from training.kernel_records import ACCOUNT
+from training.trader_env import TraderEnv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """What one of the three made of a history of n candles.
+    """What one of them made of a history of n candles.
 
     observations: (n, N_OBSERVATION) float32, zeros where there was none.  votes: (n, n_members, 3) float32.
     targets: (n,) float64, wanted exposure.  trades: (n_fills, 4) float64, time, signed quantity, price, fee.
@@ -41,7 +50,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
-    """How often environment or daemon differ from the backtest in any byte. observed: candles with an observation."""
+    """How often the others differ from the backtest in any byte. observed: candles with an observation."""
 
     symbol: str
     candles: int
@@ -74,7 +83,7 @@ def environment_trace(table: CandleTable, setup: Setup, bundle: Bundle, cash: fl
     """Return what the training environment makes of a history when the ensemble acts in it."""
     recorder = _Recorder(len(table), len(bundle.manifest.members))
     history = History(table, setup.strategy.max_missing)
-    env = TradingEnv([history], setup, cash=cash, episode=Episode(length=None), reference=reference_of(bundle))
+    env = TraderEnv([history], setup, cash=cash, episode=Episode(length=None), reference=reference_of(bundle))
     env.reset(options={"history": 0, "start": 0})
     weights, trader, fills = tuple(bundle.ensemble.weights.tolist()), env.session.trader, list[Fill]()
     while True:
@@ -87,6 +96,30 @@ def environment_trace(table: CandleTable, setup: Setup, bundle: Bundle, cash: fl
         transition = env.advance(votes, weights)
         recorder.take(transition.outcomes, fills, equity)
         fills = [report.fill for report in transition.reports if report.fill is not None]
+
+
+def compiled_trace(table: CandleTable, setup: Setup, bundle: Bundle, cash: float) -> Trace:
+    """Return what the compiled environment makes of a history when the ensemble acts in it."""
+    ensemble = bundle.ensemble
+    recorder = _Recorder(len(table), len(bundle.manifest.members))
+    history = History(table, setup.strategy.max_missing)
+    accounts = Accounts([history], setup, np.zeros(1, ACCOUNT), cash=cash, reference=reference_of(bundle))
+    arrays, record = (accounts.tape, accounts.markets, accounts.records), accounts.records[0]
+    accounts.begin(0, Drawn(market=0, start=0, end=len(table) - 1, fee=1.0, slippage=1.0, delay=0))
+    silence = np.zeros((0, 3), np.float32)
+    fills: list[list[float]] = []
+    while True:
+        observation, equity, at = np.empty(N_OBSERVATION, np.float32), float(record["equity"]), int(record["at"])
+        kernel_calls.observe_at(*arrays, 0, observation)
+        is_seen = bool(accounts.tape["is_valid"][at])
+        votes = ensemble.act(observation[None])[0] if is_seen else silence
+        kernel_calls.judge(*arrays, votes, ensemble.weights)
+        recorder.note(observation if is_seen else None, votes, float(record["target"]), equity)
+        recorder.add_trades(fills)
+        if at == record["end"]:
+            return recorder.trace()
+        kernel_calls.go_on(*arrays)
+        fills = record["fills"][: record["n_fills"]].tolist()
 
 
 def compare(symbol: str, reference: Trace, others: Mapping[str, Trace]) -> Parity:
@@ -132,17 +165,23 @@ class _Recorder:
         self._observations = np.zeros((candles, N_OBSERVATION), np.float32)
         self._votes = np.zeros((candles, members, 3), np.float32)
         self._targets: list[float] = []
-        self._trades: list[tuple[float, float, float, float]] = []
+        self._trades: list[list[float]] = []
         self._equity: list[float] = []
 
     def take(self, outcomes: Sequence[Outcome], fills: Sequence[Fill], equity: float) -> None:
-        at = len(self._equity)
         for outcome in outcomes:
-            if outcome.sight.observation is not None and outcome.votes is not None:
-                self._observations[at], self._votes[at] = outcome.sight.observation, outcome.votes
-            self._targets.append(outcome.verdict.decision.target)
-        self._trades.extend((f.at_ms, f.quantity * f.side.sign, f.price, f.fee) for f in fills)
+            self.note(outcome.sight.observation, outcome.votes, outcome.verdict.decision.target, equity)
+        self.add_trades([f.at_ms, f.quantity * f.side.sign, f.price, f.fee] for f in fills)
+
+    def note(self, observation: Row | None, votes: Votes | None, target: float, equity: float) -> None:
+        at = len(self._equity)
+        if observation is not None and votes is not None:
+            self._observations[at], self._votes[at] = observation, votes
+        self._targets.append(target)
         self._equity.append(equity)
+
+    def add_trades(self, trades: Iterable[list[float]]) -> None:
+        self._trades.extend(trades)
 
     def trace(self) -> Trace:
         return Trace(

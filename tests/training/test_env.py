@@ -1,69 +1,34 @@
+"""The single compiled environment: what others demand of it, its seeds, and what it refuses."""
+
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import gymnasium.utils.env_checker
 import numpy as np
 import pytest
 import stable_baselines3.common.env_checker
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 from stable_baselines3 import SAC
 
 from strategy.candle_table import CandleTable
-from strategy.features import FeatureTable, FeatureWindow, compute
-from strategy.order import Fill
-from strategy.risk import VerdictReason
-from strategy.session import Session
-from strategy.trader import Trader
 from tests.fakes.trading import BTC, ETH, setup
-from tests.training.markets import FIRST, changed, history, other_future, with_gap
-from training import env as env_module
-from training.env import Episode, History, TradingEnv
+from tests.training.markets import FIRST, history
+from tests.training.twins import Twins, always, random_actions, setup_with
+from training.env import TradingEnv
+from training.episode import Episode, Randomisation
 from training.errors import TrainingError
+from training.history import History
+from training.reward import COMPONENTS
 
 TABLE = history(300, seed=3)
-BUY, SELL, HOLD = (np.array(a, np.float32) for a in ([1, 1, 1], [-1, 1, 1], [0, 0, 0]))
+BUY = np.array([1.0, 1.0, 1.0], np.float32)
 
 
-def make_env(*tables: CandleTable, length: int | None = 50, max_missing: int = 48, **changes: Any) -> TradingEnv:
-    """Return an environment of `tables` (one usual history without them); `changes` go to the setup."""
-    histories = [History(table, max_missing) for table in tables or (TABLE,)]
-    made = setup([h.symbol for h in histories], **changes)
-    return TradingEnv(histories, made, cash=10_000.0, episode=Episode(length=length))
-
-
-def some_actions(count: int, seed: int = 0) -> NDArray[np.float32]:
-    """Return actions that buy and sell often enough to trade on most candles."""
-    rng = np.random.default_rng(seed)
-    return np.stack([rng.uniform(-1, 1, count), rng.random(count), np.ones(count)], axis=1).astype(np.float32)
-
-
-class Script:
-    """Voters that cast the given actions one after another, each to whoever asks next."""
-
-    def __init__(self, actions: NDArray[np.float32]) -> None:
-        self.weights = np.ones(1)
-        self._actions = iter(actions)
-
-    def act(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.stack([next(self._actions)[None] for _ in observations])
-
-
-def session_by_hand(table: CandleTable, start: int, actions: NDArray[np.float32]) -> tuple[Session, list[Any]]:
-    """Drive a Session over streaming windows, and return per candle observation, equity and fills."""
-    window = FeatureWindow(48)
-    for index in range(start):
-        window.push(table.candle(index))
-    session, seen = Session(Trader(setup(), {BTC: window}, 10_000.0)), []
-    voters = Script(actions)
-    for index in range(start, start + len(actions)):
-        reports, (outcome,) = session.on_candles((table.candle(index),), voters)
-        fills = [report.fill for report in reports if report.fill is not None]
-        seen.append((outcome.sight.observation, session.trader.portfolio.equity, fills))
-    return session, seen
+def make_env(*tables: CandleTable, length: int | None = 50, **named: Any) -> TradingEnv:
+    """Return an environment of `tables`, one usual history without them."""
+    histories = [History(table, 48) for table in tables or (TABLE,)]
+    given = {"cash": 10_000.0, "episode": Episode(length=length)} | named
+    return TradingEnv(histories, setup([h.symbol for h in histories]), **given)
 
 
 # ---- what others demand of an environment -----------------------------------------------------------------------
@@ -84,214 +49,49 @@ def test_stable_baselines_accepts_it_and_only_regrets_that_size_and_confidence_b
     assert "symmetric and normalized Box action space" in message
 
 
-# ---- the same as the trader -------------------------------------------------------------------------------------
-@pytest.mark.parametrize("start", [FIRST, FIRST + 137], ids=["first-window", "later"])
-def test_an_episode_is_what_a_session_over_streaming_windows_does(start: int) -> None:
-    actions = some_actions(100)
-    env = make_env(length=100)
-    observation, _ = env.reset(options={"start": start})
-    session, seen = session_by_hand(TABLE, start, actions)
-    fills: list[Fill] = []
-    place = env.session.settle
-    env.session.settle = lambda candles: _kept(place(candles), fills)  # type: ignore[method-assign]
-    for action, (expected, equity, _) in zip(actions, seen, strict=True):
-        assert observation.dtype == np.float32
-        assert observation.tobytes() == expected.tobytes()
-        assert env.session.trader.portfolio.equity == equity
-        observation, *_ = env.step(action)
-    wanted = [fill for _, _, now in seen for fill in now]
-    assert len(wanted) > 20
-    assert [replace(fill) for fill in fills[: len(wanted)]] == wanted
-    assert env.session.trader.state()["stops"].keys() == session.trader.state()["stops"].keys()
+def test_a_policy_of_stable_baselines_learns_in_it() -> None:
+    model = SAC("MlpPolicy", make_env(), seed=1, device="cpu", buffer_size=300, learning_starts=60)
+    before = [p.clone() for p in model.actor.parameters()]
+    model.learn(110)
+    assert len(model.ep_info_buffer) == 2
+    assert any((a != b).any() for a, b in zip(before, model.actor.parameters(), strict=True))
 
 
-def _kept(reports: list[Any], into: list[Fill]) -> list[Any]:
-    into.extend(report.fill for report in reports if report.fill is not None)
-    return reports
+# ---- seeds ------------------------------------------------------------------------------------------------------
+def test_the_seed_alone_decides_the_episode_and_draws_what_the_definition_draws() -> None:
+    histories = [History(TABLE, 48), History(history(260, seed=4, symbol=ETH), 48)]
+    named = {"episode": Episode(length=20), "randomisation": Randomisation(fee=(0.0, 2.0), most_delay=4)}
+    twins = Twins(histories, setup([BTC, ETH]), cash=10_000.0, **named)
+    starts = set()
+    for seed in range(25):
+        twins.episode(random_actions(seed, 20), seed=seed)
+        twins.episode(random_actions(seed, 20))  # the next episode follows from the last seed
+        starts.add(twins.compiled.accounts.open_ms(0))
+    assert len(starts) > 15
 
 
-def test_observations_stay_within_the_declared_space() -> None:
-    env = make_env(length=None)
-    observation, _ = env.reset(seed=1)
-    for action in some_actions(250):
-        assert env.observation_space.contains(observation)
-        observation, *_ = env.step(action)
+def test_every_observation_is_an_array_of_its_own() -> None:
+    env = make_env()
+    first, _ = env.reset(seed=1)
+    kept = first.copy()
+    second, *_ = env.step(BUY)
+    assert first.tobytes() == kept.tobytes()
+    assert not np.shares_memory(first, second)
 
 
-# ---- seeds and episodes -----------------------------------------------------------------------------------------
-def episode(env: TradingEnv, **reset: Any) -> tuple[Any, ...]:
-    """Return what identifies an episode: market, start, and all that was seen and paid."""
-    observation, info = env.reset(**reset)
-    trail = [info["symbol"], info["open_ms"], observation.tobytes()]
-    for action in some_actions(20):
-        observation, reward, *_ = env.step(action)
-        trail += [observation.tobytes(), reward]
-    return tuple(trail)
+# ---- what a step tells ------------------------------------------------------------------------------------------
+def test_a_step_tells_equity_and_reason_and_the_environment_what_the_reward_is_made_of() -> None:
+    env = make_env()
+    env.reset(seed=1)
+    _, reward, is_ruined, is_over, info = env.step(BUY)
+    assert set(info) == {"equity", "reason"}
+    assert info["reason"] in {"voted", "edge_below_cost", "dead_band"}
+    assert tuple(env.components) == COMPONENTS
+    assert reward == sum(env.components.values()) != 0.0
+    assert [type(value) for value in (reward, is_ruined, is_over)] == [float, bool, bool]
 
 
-def two_markets() -> TradingEnv:
-    return make_env(TABLE, history(300, seed=4, symbol=ETH))
-
-
-def test_the_seed_alone_decides_the_episode() -> None:
-    used = two_markets()
-    for seed in (5, 6):
-        episode(used, seed=seed)
-    assert episode(used, seed=7) == episode(two_markets(), seed=7)
-
-
-def test_different_seeds_draw_different_markets_and_starts() -> None:
-    env = two_markets()
-    drawn = {episode(env, seed=seed)[:2] for seed in range(20)}
-    assert {symbol for symbol, _ in drawn} == {BTC, ETH}
-    assert len(drawn) > 12
-
-
-def test_without_a_seed_the_next_episode_follows_from_the_last_seed() -> None:
-    first, second = two_markets(), two_markets()
-    series = []
-    for env in (first, second):
-        env.reset(seed=11)
-        series.append([episode(env) for _ in range(4)])
-    assert series[0] == series[1]
-    assert len(set(series[0])) > 1
-
-
-def test_the_seed_of_stable_baselines_reaches_the_environment() -> None:
-    def starts(seed: int) -> list[tuple[str, int]]:
-        env = two_markets()
-        drawn: list[tuple[str, int]] = []
-        reset = env.reset
-
-        def noted(**arguments: Any) -> Any:
-            observation, info = reset(**arguments)
-            drawn.append((info["symbol"], info["open_ms"]))
-            return observation, info
-
-        env.reset = noted  # type: ignore[method-assign]
-        SAC("MlpPolicy", env, seed=seed, device="cpu", buffer_size=200, policy_kwargs={"net_arch": [4]}).learn(90)
-        return drawn
-
-    assert starts(1) == starts(1) != starts(2)
-
-
-def test_every_drawn_start_leaves_room_for_the_whole_episode() -> None:
-    env = make_env(length=280)
-    starts = {env.reset(seed=seed)[1]["open_ms"] for seed in range(200)}
-    # 300 candles with a full window, the last of which only fills
-    indices = {int(np.searchsorted(TABLE.open_ms, start)) - FIRST for start in starts}
-    assert min(indices) == 0
-    assert max(indices) + 280 in {298, 299}
-    assert len(indices) > 10
-
-
-@pytest.mark.parametrize(("length", "steps"), [(50, 50), (None, 299), (10_000, 299)])
-def test_an_episode_is_cut_off_at_its_length_or_at_the_end_of_the_history(length: int | None, steps: int) -> None:
-    env = make_env(length=length)
-    env.reset(options={"start": FIRST})
-    flags = [env.step(HOLD)[2:4] for _ in range(steps)]
-    assert flags == [(False, False)] * (steps - 1) + [(False, True)]
-    assert env.is_over
-
-
-def test_ruin_ends_the_episode() -> None:
-    values = TABLE.values.copy()
-    values[FIRST + 3 :] *= 0.01  # everything invested, and the price falls by 99 % between two candles
-    env = make_env(changed(TABLE, values=values), max_position=1.0, volatility_target=10.0, participation=1.0)
-    env.reset(options={"start": FIRST})
-    first, second, third = (env.step(BUY) for _ in range(3))
-    assert (first[2], second[2]) == (False, False)
-    assert third[2:4] == (True, False)
-    assert third[4]["equity"] < 1_000.0
-
-
-# ---- gaps -------------------------------------------------------------------------------------------------------
-def test_a_broken_window_is_passed_over_in_one_step_and_nobody_votes_in_it() -> None:
-    table = with_gap(history(2_600, seed=5), FIRST + 10, missing=49)
-    env = make_env(table, length=None)
-    env.reset(options={"start": FIRST})
-    for _ in range(9):
-        env.step(BUY)
-    held = env.session.trader.portfolio.positions[BTC].quantity
-    equity = env.session.trader.portfolio.equity
-    voted: list[bool] = []
-    decide = env.session.trader.decide
-
-    def noted(seen: Any, weights: Any) -> Any:
-        voted.extend(votes is not None for _, votes in seen)
-        return decide(seen, weights)
-
-    env.session.trader.decide = noted  # type: ignore[method-assign]
-    observation, reward, *_, info = env.step(HOLD)
-    # one candle missing too many anywhere in the window of 2,401 candles: the next row is 2,400 candles later
-    assert env.sight.candle.open_ms == table.open_ms[FIRST + 10 + FIRST]
-    assert voted == [True] + [False] * FIRST
-    assert observation.any()
-    assert held > 0.0
-    asset = table.values[FIRST + 10 + FIRST, 3] / table.values[FIRST + 9, 3] - 1.0
-    assert info["reward"]["excess_return"] == pytest.approx(200.0 * (info["equity"] / equity - 1.0 - 0.25 * asset))
-    assert reward == sum(info["reward"].values())
-
-
-def test_a_gap_that_the_window_may_have_changes_nothing() -> None:
-    env = make_env(with_gap(TABLE, FIRST + 10, missing=48), length=None)
-    env.reset(options={"start": FIRST})
-    for step in range(20):
-        env.step(HOLD)
-        assert env.sight.candle.close == TABLE.values[FIRST + step + 1, 3]
-
-
-def test_a_history_that_ends_inside_a_gap_ends_the_episode_with_an_empty_observation() -> None:
-    env = make_env(with_gap(TABLE, FIRST + 10, missing=49), length=None)
-    env.reset(options={"start": FIRST + 9})
-    observation, _, is_ruined, is_over, _ = env.step(HOLD)
-    assert (is_ruined, is_over) == (False, True)
-    assert not observation.any()
-    assert env.observation_space.contains(observation)
-
-
-def test_an_action_cast_while_the_window_is_not_full_counts_for_nothing() -> None:
-    env = make_env(length=None)
-    env.reset(options={"start": FIRST - 5})
-    _, _, _, _, info = env.step(BUY)
-    assert info["reason"] == VerdictReason.WARMING_UP.value
-    assert info["equity"] == 10_000.0
-    assert env.sight.candle.open_ms == TABLE.open_ms[FIRST]
-
-
-# ---- rewards ----------------------------------------------------------------------------------------------------
-def test_the_reward_is_the_return_after_costs_less_a_quarter_of_the_assets() -> None:
-    """Buys 50 % at the second candle's open: price and fee by hand from the table and the cost rates."""
-    env = make_env(participation=1.0, volatility_target=10.0)
-    env.reset(options={"start": FIRST})
-    close, (opened, *_, after, _) = TABLE.values[FIRST, 3], TABLE.values[FIRST + 1].tolist()
-    _, reward, _, _, info = env.step(BUY)
-    quantity = np.floor(5_000.0 / close * 1e4) / 1e4
-    price = np.ceil(np.round(opened * 1.0005 * 100, 6)) / 100
-    equity = 10_000.0 - quantity * price * 1.001 + quantity * after
-    assert info["equity"] == pytest.approx(equity, rel=1e-12)
-    assert reward == pytest.approx(200.0 * (equity / 10_000.0 - 1.0 - 0.25 * (after / close - 1.0)), rel=1e-9)
-
-
-def test_the_reward_is_the_sum_of_its_components_also_in_a_drawdown() -> None:
-    values = TABLE.values.copy()
-    values[FIRST + 5 :] *= 0.8  # half invested: a drawdown near 10 % of a limit of 15 %
-    env = make_env(changed(TABLE, values=values))
-    env.reset(options={"start": FIRST})
-    infos = [(reward, info) for _, reward, _, _, info in (env.step(BUY) for _ in range(20))]
-    for reward, info in infos:
-        assert set(info["reward"]) == {"excess_return", "drawdown"}
-        assert reward == sum(info["reward"].values())
-    assert min(info["reward"]["drawdown"] for _, info in infos) < 0.0
-
-
-# ---- options ----------------------------------------------------------------------------------------------------
-def test_history_and_start_can_be_chosen() -> None:
-    env = two_markets()
-    _, info = env.reset(options={"history": 1, "start": FIRST + 42})
-    assert info == {"symbol": ETH, "open_ms": int(TABLE.open_ms[FIRST + 42])}
-
-
+# ---- what it refuses --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -303,44 +103,74 @@ def test_history_and_start_can_be_chosen() -> None:
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, int], message: str) -> None:
-    assert len(TABLE) == 2_700
     with pytest.raises(TrainingError, match=message):
         make_env().reset(options=options)
 
 
-@pytest.mark.parametrize("table", [history(1), with_gap(history(5), FIRST - 10, 49)], ids=["short", "broken"])
-def test_a_history_without_a_window_and_a_step_is_refused(table: CandleTable) -> None:
-    with pytest.raises(TrainingError, match=rf"BTC/USDT: {len(table)} candles are too few .*: give more candles"):
-        History(table, 48)
+def test_a_step_before_reset_and_one_after_the_end_are_refused() -> None:
+    env = make_env(length=2)
+    with pytest.raises(TrainingError, match="no episode is under way: call reset before step"):
+        env.step(BUY)
+    env.reset(seed=1)
+    env.step(BUY)
+    assert env.step(BUY)[3]
+    with pytest.raises(TrainingError, match="no episode is under way: call reset before step"):
+        env.step(BUY)
 
 
-# ---- no look-ahead ----------------------------------------------------------------------------------------------
-def first_difference(one: CandleTable, other: CandleTable) -> int:
-    """Return the first step at which two tables show or pay something else under the same actions; 60 when none."""
-    envs = [make_env(table, length=None) for table in (one, other)]
-    shown = [env.reset(options={"start": FIRST})[0] for env in envs]
-    for step, action in enumerate(some_actions(60)):
-        if shown[0].tobytes() != shown[1].tobytes():
-            return step
-        results = [env.step(action) for env in envs]
-        if results[0][1] != results[1][1]:
-            return step + 1
-        shown = [result[0] for result in results]
-    return 60
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_action_that_is_no_number_is_refused_and_changes_nothing(wrong: float, place: int) -> None:
+    env = make_env()
+    env.reset(seed=1)
+    before = env.accounts.records.tobytes()
+    action = BUY.copy()
+    action[place] = wrong
+    with pytest.raises(TrainingError, match=r"action \[.*(nan|inf).*\] is not of finite numbers"):
+        env.step(action)
+    assert env.accounts.records.tobytes() == before
 
 
-@settings(max_examples=6, deadline=None)
-@given(at=st.integers(0, 58), seed=st.integers(50, 60), factor=st.sampled_from([0.5, 1.0, 3.0]))
-def test_what_comes_after_a_candle_changes_nothing_before_it(at: int, seed: int, factor: float) -> None:
-    assert first_difference(TABLE, other_future(TABLE, FIRST + at, seed, factor)) == at + 1
+def test_nothing_to_practise_on_and_no_cash_are_refused() -> None:
+    with pytest.raises(TrainingError, match="no history to practise on: give at least one"):
+        TradingEnv([], setup())
+    for cash in (0.0, -1.0, float("nan")):
+        with pytest.raises(TrainingError, match=f"cash {cash}: give more than 0"):
+            make_env(cash=cash)
 
 
-def test_a_planted_feature_that_peeks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def peeking(*arguments: Any) -> FeatureTable:
-        honest = compute(*arguments)
-        values = honest.values.copy()
-        values[:-1, 3] = honest.values[1:, 3]
-        return replace(honest, values=values)
+def test_a_history_without_an_instrument_is_refused() -> None:
+    with pytest.raises(TrainingError, match="ETH/USDT: no instrument in the setup, which knows BTC/USDT; add one"):
+        TradingEnv([History(history(10, symbol=ETH), 48)], setup([BTC]))
 
-    monkeypatch.setattr(env_module, "compute", peeking)
-    assert first_difference(TABLE, other_future(TABLE, FIRST + 30, seed=51)) <= 30
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ({"tick": 0.01, "lot": 1.0 / 3.0}, r"BTC/USDT: lot 0\.33+ has too many digits"),
+        (
+            {"tick": 1e-13, "lot": 1.0},
+            r"BTC/USDT: prices up to .* too many digits in ticks of 1e-13: give a coarser tick",
+        ),
+        ({"tick": 0.01, "lot": 1e-14}, r"BTC/USDT: 10000\.0 of cash buy so much .* give a coarser lot or less cash"),
+    ],
+)
+def test_steps_that_cannot_be_rounded_to_exactly_are_refused_at_once(steps: dict[str, float], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        TradingEnv([History(TABLE, 48)], setup_with(steps), cash=10_000.0)
+
+
+def test_a_quantity_that_outgrows_exact_rounding_is_refused_when_it_comes() -> None:
+    """The account begins just below 15 digits in lots; then the price rises 40-fold and falls again."""
+    values = TABLE.values.copy()
+    values[FIRST + 3 : FIRST + 6, :4] *= 40.0
+    values[:, 4] = 1e9
+    table = CandleTable(symbol=BTC, timeframe=TABLE.timeframe, open_ms=TABLE.open_ms, values=values)
+    rules = {"max_position": 1.0, "volatility_target": 10.0, "edge_multiple": 0.0, "participation": 1.0}
+    made = setup_with({"tick": 0.01, "lot": 1e-8}, max_turnover_per_day=1_000.0, **rules)
+    cash = 0.9e15 * 1e-8 * float(values[:, :4].min())
+    env = TradingEnv([History(table, 48)], made, cash=cash, episode=Episode(length=None))
+    env.reset(options={"start": FIRST})
+    actions = [*always(1.0, 4), *always(-1.0, 2), *always(1.0, 100)]
+    with pytest.raises(TrainingError, match=r"more than 15 digits in lots, too many to round exactly"):
+        _ = [env.step(action) for action in actions]

@@ -15,7 +15,7 @@ from tests.training.markets import FIRST, ensemble, history, with_gap, write_ens
 from training.__main__ import main
 from training.candles import read_candles
 from training.market import Conditions, setup_of
-from training.parity import Trace, backtest_trace, compare, environment_trace
+from training.parity import Trace, backtest_trace, compare, compiled_trace, environment_trace
 
 NAMES = ("observations", "actions", "trades", "equity")
 
@@ -114,19 +114,20 @@ def test_differences_of_both_sides_add_up() -> None:
     assert result.equity_differ == 2
 
 
-# ---- environment and backtest -----------------------------------------------------------------------------------
+# ---- environment, compiled environment and backtest -------------------------------------------------------------
 def assert_equal_and_lively(table: CandleTable, made: Any, bundle: Bundle, decisions: int) -> Trace:
     reference = backtest_trace(table, made, bundle, 100_000.0)
     environment = environment_trace(table, made, bundle, 100_000.0)
-    result = compare(table.symbol, reference, {"environment": environment})
-    assert result.by == {"environment": dict.fromkeys(NAMES, 0)}
+    compiled = compiled_trace(table, made, bundle, 100_000.0)
+    result = compare(table.symbol, reference, {"environment": environment, "compiled": compiled})
+    assert result.by == {name: dict.fromkeys(NAMES, 0) for name in ("environment", "compiled")}
     assert (result.candles, result.observed) == (len(table), decisions)
     assert result.trades > 10
     assert len(np.unique(reference.equity)) > 30
     return reference
 
 
-def test_environment_and_backtest_agree_on_every_byte_of_recorded_candles_with_gaps(
+def test_environments_and_backtest_agree_on_every_byte_of_recorded_candles_with_gaps(
     recorded_candles: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """Takes in the outage of February 2018: 33 hours, which one window may lack, but not with all that came before."""
@@ -139,7 +140,7 @@ def test_environment_and_backtest_agree_on_every_byte_of_recorded_candles_with_g
     )
 
 
-def test_environment_and_backtest_agree_across_a_gap_that_breaks_the_window(tmp_path: Path) -> None:
+def test_environments_and_backtest_agree_across_a_gap_that_breaks_the_window(tmp_path: Path) -> None:
     table = with_gap(history(2_700, seed=3), FIRST + 150, missing=49)
     made = setup_of([table], Conditions(), "parity")
     reference = assert_equal_and_lively(table, made, ensemble(tmp_path), 150 + 150)
@@ -192,4 +193,4 @@ def test_the_command_says_no_and_where_when_the_daemon_differs(
     assert main(arguments) == 3
     told = json.loads(capsys.readouterr().out)
     assert told["by"]["daemon"] == dict.fromkeys(NAMES, 0) | {"equity": 1}
-    assert told["by"]["environment"] == dict.fromkeys(NAMES, 0)
+    assert told["by"]["environment"] == told["by"]["compiled"] == dict.fromkeys(NAMES, 0)
