@@ -29,7 +29,7 @@ RUNS_TEXT = frozenset({"eval", "exec", "compile"})
 # Packages whose import name is not the name they are installed by.
 IMPORT_NAMES = {"prometheus-client": "prometheus_client"}
 OPTIONAL_IN_DAEMON = frozenset({"pyarrow"})
-VENUE_ADAPTERS = frozenset({"feed_ccxt", "broker_ccxt"})
+VENUE_ADAPTERS = frozenset({("daemon", "feed_ccxt"), ("daemon", "broker_ccxt"), ("training", "fetch_ccxt")})
 
 # Adapters beside the feeds and brokers, and the modules that may name concrete adapters: app and serving put the daemon
 # together, replay and trace put parts of it together for one command, status_text words what they return.
@@ -199,11 +199,11 @@ def daemon_stays_small(use: Use, package: str, _module: str) -> Iterator[str]:
 
 
 def ccxt_stays_in_its_place(use: Use, package: str, module: str) -> Iterator[str]:
-    """ccxt costs seconds and tens of megabytes: two files know it, and only once they are needed."""
+    """ccxt costs seconds and tens of megabytes: three files know it, and only once they are needed."""
     if not use.is_import or use.top != "ccxt":
         return
-    if package != "daemon" or module not in VENUE_ADAPTERS:
-        yield "ccxt outside daemon/feed_ccxt.py and daemon/broker_ccxt.py"
+    if (package, module) not in VENUE_ADAPTERS:
+        yield "ccxt outside daemon/feed_ccxt.py, daemon/broker_ccxt.py and training/fetch_ccxt.py"
     elif not use.is_lazy:
         yield "ccxt imported at module level"
 

@@ -79,6 +79,9 @@ PLANTED = [
     ("daemon/a.py", "import pyarrow.parquet", "daemon imports pyarrow when it starts"),
     ("daemon/feed_ccxt.py", "import ccxt.pro", "ccxt imported at module level"),
     ("daemon/feed_ccxt.py", "class A:\n    import ccxt", "ccxt imported at module level"),
+    ("training/fetch_ccxt.py", "import ccxt", "ccxt imported at module level"),
+    ("daemon/fetch_ccxt.py", "def f():\n    import ccxt", "ccxt outside"),
+    ("training/feed_ccxt.py", "def f():\n    import ccxt", "ccxt outside"),
     ("daemon/engine.py", "def f():\n    import ccxt", "ccxt outside"),
     ("training/candles.py", "def f():\n    from ccxt import binance", "ccxt outside"),
     ("daemon/feed_ccxt.py", FEED + "from daemon.broker_paper import B", "imports adapter daemon.broker_paper"),
@@ -122,6 +125,7 @@ ALLOWED = {
     "def f():\n    import pyarrow.parquet\nasync def g():\n    await asyncio.sleep(0)",
     "training/env.py": "import torch\nimport time\nfrom strategy.trader import Trader\nfrom training.reward import r",
     "training/candles.py": "import importlib\nimportlib.import_module(name)",
+    "training/fetch_ccxt.py": "def f():\n    import ccxt",
     "training/__init__.py": "",
 }
 

@@ -5,6 +5,7 @@ What is in the bytes is judged by `strategy.candle_table`; here are only files, 
 
 import hashlib
 import importlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ _FEATHER_MAGIC = b"ARROW1"
 _DATE_COLUMN = "date"
 UNNAMED = "UNKNOWN/UNKNOWN"
 """Stands for the symbol while a file is read of which nobody has told it."""
+_PAIR = re.compile(r"([A-Z0-9]{2,20})_([A-Z0-9]{2,20})-[1-9][0-9]*[mhdw]\.")
+_DERIVATIVE = re.compile(r"-(futures|mark|index|premiumIndex|funding_rate)\.")
+"""Names as freqtrade writes them: `BTC_USDT-1h.feather` and `BTC_USDT_USDT-1h-futures.feather`."""
 _QUOTES = ("FDUSD", "USDT", "USDC", "BUSD", "TUSD", "DAI", "USD", "EUR", "GBP", "JPY", "TRY", "BTC", "ETH", "BNB")
 
 
@@ -57,6 +61,11 @@ def parse_candles(
 ) -> CandleTable:
     """Return the candles in `data`, the bytes of `path`; arguments and errors are those of `read_candle_file`."""
     named_symbol, named_timeframe = guess_market(path)
+    if symbol is None and (kind := _DERIVATIVE.search(path.name)):
+        raise TrainingError(
+            f"{path}: the name tells {kind[1]} candles of a derivative, and only spot is traded: take spot candles, or "
+            "state the symbol that these are to stand for"
+        )
     symbol = symbol or named_symbol
     table = _parsed(data, path, symbol or UNNAMED, timeframe or named_timeframe)
     if symbol is None:  # only now: what is wrong inside the file matters more than its name
@@ -86,6 +95,10 @@ def guess_market(path: Path) -> tuple[str | None, Timeframe | None]:
 
     `btcusdt-1h.csv.gz`, `BTC_USDT-1h.feather`, `btc-usdt-5m-2022q1.csv` -> BTC/USDT and the timeframe.
     """
+    if pair := _PAIR.match(path.name):
+        return f"{pair[1]}/{pair[2]}", Timeframe.parse(path.name.partition("-")[2].partition(".")[0])
+    if _DERIVATIVE.search(path.name):
+        return None, None
     parts = path.name.partition(".")[0].replace("_", "-").split("-")
     for at, part in enumerate(parts):
         try:

@@ -33,6 +33,7 @@ from training.errors import TrainingError
 
 _CSV, _CSV_GZ, _PARQUET = ".csv", ".csv.gz", ".parquet"
 _READABLE = (_CSV, _CSV_GZ, _PARQUET, ".feather")
+_UNFINISHED = ".parquet.unfinished"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,8 @@ class Imported:
 class Verified:
     """What is known of a file. `problems` are reasons not to use it, in words; empty means it can be used.
 
+    exchange, fetched_ms: where and when it was fetched, None when it was not.  missing_confirmed: those of the missing
+    candles that the exchange, asked twice, does not have; where a fetched file lacks others, that is a problem.
     symbol: None where nothing tells it, which is a problem of its own.
     biggest_move: largest change from close to close, as a share, and where it happened; None with fewer than 2 rows.
     What depends on reading the file is None, 0 or empty when it cannot be read.
@@ -71,12 +74,15 @@ class Verified:
     file: str
     problems: tuple[str, ...]
     sha256: str | None = None
+    exchange: str | None = None
+    fetched_ms: int | None = None
     symbol: str | None = None
     timeframe: str | None = None
     rows: int = 0
     first_ms: int | None = None
     last_ms: int | None = None
     missing: int = 0
+    missing_confirmed: int = 0
     gaps: tuple[MissingCandles, ...] = ()
     zero_volume: int = 0
     biggest_move: float | None = None
@@ -85,16 +91,21 @@ class Verified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """One candle file of a directory. problem: why it cannot be read, None when it can."""
+    """One candle file of a directory. problem: why it cannot be used, None when it can.
+
+    exchange, missing_confirmed: as in `Verified`.
+    """
 
     file: str
     bytes: int
+    exchange: str | None = None
     symbol: str | None = None
     timeframe: str | None = None
     rows: int = 0
     first_ms: int | None = None
     last_ms: int | None = None
     missing: int = 0
+    missing_confirmed: int = 0
     problem: str | None = None
 
 
@@ -119,12 +130,12 @@ def import_file(
     read = read_candle_file(
         source, symbol=symbol or named_symbol or out_symbol, timeframe=timeframe or named_timeframe or out_timeframe
     )
-    data = _encoded(read.table, out)
+    data = encoded(read.table, out)
     if parse_candles(data, out, symbol=read.table.symbol, timeframe=read.table.timeframe) != read.table:
         raise TrainingError(f"{out}: what was to be written does not read back the same: nothing was written")
     imported = _imported(read, out, data)
     provenance = json.dumps(asdict(imported), indent=2).encode() + b"\n"
-    _write_together({out: data, _provenance_path(out): provenance})
+    write_together({out: data, provenance_path(out): provenance})
     return imported
 
 
@@ -140,7 +151,9 @@ def list_files(directory: Path) -> list[Listed]:
     """Return the candle files of `directory` and the folders in it, by name. Raises TrainingError if it is none."""
     if not directory.is_dir():
         raise TrainingError(f"{directory}: there is no such directory: correct the path")
-    files = sorted(path for path in directory.rglob("*") if path.name.endswith(_READABLE) and path.is_file())
+    files = sorted(
+        path for path in directory.rglob("*") if path.name.endswith((*_READABLE, _UNFINISHED)) and path.is_file()
+    )
     return [_listed(path, directory) for path in files]
 
 
@@ -158,7 +171,8 @@ def _refuse_target(source: Path, out: Path, *, overwrite: bool) -> None:
         raise TrainingError(f"{out}: this file exists: give another name, or allow it to be overwritten")
 
 
-def _encoded(table: CandleTable, out: Path) -> bytes:
+def encoded(table: CandleTable, out: Path) -> bytes:
+    """Return `table` in the format that the ending of `out` tells; the same table gives the same bytes."""
     if out.name.endswith(_PARQUET):
         return _parquet(table, out)
     text = format_csv(table)
@@ -189,12 +203,16 @@ def _imported(read: CandleFile, out: Path, data: bytes) -> Imported:
     )
 
 
-def _provenance_path(path: Path) -> Path:
+def provenance_path(path: Path) -> Path:
+    """Return where the provenance of `path` lies."""
     return path.with_name(path.name + ".json")
 
 
-def _write_together(contents: dict[Path, bytes]) -> None:
-    """Put every file in place, each whole. All are on disk under other names before the first one is renamed."""
+def write_together(contents: dict[Path, bytes]) -> None:
+    """Put every file in place, each whole, in order. All are on disk under other names before the first is renamed.
+
+    Raises TrainingError when one cannot be written.
+    """
     waiting: list[tuple[str, Path]] = []
     try:
         for path, data in contents.items():
@@ -227,32 +245,50 @@ def _sync_directory(directory: Path) -> None:
 
 
 # ---- verify and list --------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Origin:
+    """What the record beside a file says of it, as far as it fits. problems: why the record is not to be believed."""
+
+    symbol: str | None = None
+    timeframe: Timeframe | None = None
+    exchange: str | None = None
+    fetched_ms: int | None = None
+    confirmed: frozenset[tuple[int, int]] = frozenset()
+    problems: tuple[str, ...] = ()
+
+    def missing_confirmed(self, gaps: Iterable[MissingCandles]) -> int:
+        """Return how many of the missing candles the exchange confirmed to have none of."""
+        return sum(gap.missing for gap in gaps if (gap.first_ms, gap.missing) in self.confirmed)
+
+
 def _verified(path: Path, symbol: str | None) -> Verified:
     try:
         data = read_bytes(path)
     except TrainingError as error:
         return Verified(file=str(path), problems=(str(error),))
     sha256 = hashlib.sha256(data).hexdigest()
-    problems = _provenance_problems(path, sha256)
-    market = _known_market(path)
-    symbol = symbol or market.get("symbol") or guess_market(path)[0]
+    origin = _origin(path, sha256)
+    symbol = symbol or origin.symbol or guess_market(path)[0]
     nameless = () if symbol else (no_symbol(path),)
     try:
-        table = parse_candles(data, path, symbol=symbol or UNNAMED, timeframe=market.get("timeframe"))
+        table = parse_candles(data, path, symbol=symbol or UNNAMED, timeframe=origin.timeframe)
     except TrainingError as error:
-        return Verified(file=str(path), problems=(*problems, str(error), *nameless), sha256=sha256)
+        return Verified(file=str(path), problems=(*origin.problems, str(error), *nameless), sha256=sha256)
     gaps = _gaps(table)
     move, move_ms = _biggest_move(table)
     return Verified(
         file=str(path),
-        problems=(*problems, *_spacing_problems(path, table), *nameless),
+        problems=(*origin.problems, *_gap_problems(path, origin, gaps), *_spacing_problems(path, table), *nameless),
         sha256=sha256,
+        exchange=origin.exchange,
+        fetched_ms=origin.fetched_ms,
         symbol=symbol,
         timeframe=table.timeframe.name,
         rows=len(table),
         first_ms=int(table.open_ms[0]),
         last_ms=int(table.open_ms[-1]),
         missing=sum(gap.missing for gap in gaps),
+        missing_confirmed=origin.missing_confirmed(gaps),
         gaps=gaps,
         zero_volume=int(np.count_nonzero(table.values[:, 4] == 0.0)),
         biggest_move=move,
@@ -262,45 +298,66 @@ def _verified(path: Path, symbol: str | None) -> Verified:
 
 def _listed(path: Path, directory: Path) -> Listed:
     name, size = str(path.relative_to(directory)), path.stat().st_size
+    if path.name.endswith(_UNFINISHED):
+        return Listed(file=name, bytes=size, problem=f"{path}: a fetch was not finished: run the same command again")
     try:
-        table = parse_candles(read_bytes(path), path, **_known_market(path))
+        data = read_bytes(path)
+        origin = _origin(path, hashlib.sha256(data).hexdigest())
+        table = parse_candles(data, path, symbol=origin.symbol, timeframe=origin.timeframe)
     except TrainingError as error:
         return Listed(file=name, bytes=size, problem=str(error))
+    gaps = _gaps(table)
+    problems = (*origin.problems, *_gap_problems(path, origin, gaps))
     return Listed(
         file=name,
         bytes=size,
+        exchange=origin.exchange,
         symbol=table.symbol,
         timeframe=table.timeframe.name,
         rows=len(table),
         first_ms=int(table.open_ms[0]),
         last_ms=int(table.open_ms[-1]),
-        missing=sum(missing for _, missing in table.gaps()),
+        missing=sum(gap.missing for gap in gaps),
+        missing_confirmed=origin.missing_confirmed(gaps),
+        problem=problems[0] if problems else None,
     )
 
 
-def _provenance(path: Path) -> dict[str, Any] | None:
-    """Return the record an import left beside `path`, None when there is none or it is not such a record."""
+def _origin(path: Path, sha256: str) -> _Origin:
+    """Return what an import or a fetch recorded of `path`, whose bytes have that sha256."""
+    beside = provenance_path(path)
+    if not beside.exists():
+        return _Origin()
     try:
-        record = json.loads(_provenance_path(path).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and "sha256" in record else None
+        record: dict[str, Any] = json.loads(beside.read_bytes())
+        written, symbol, timeframe = record["sha256"], record["symbol"], Timeframe.parse(record["timeframe"])
+        gaps = [(int(gap["first_ms"]), int(gap["missing"])) for gap in record["gaps"] if gap.get("confirmed")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, InvalidCandle):
+        problem = (
+            f"{beside}: this is no record of an import or a fetch: delete it, or import or fetch the candles again"
+        )
+        return _Origin(problems=(problem,))
+    changed = f"{path}: changed since it was written (sha256 {sha256}, was {written}): import or fetch it again"
+    return _Origin(
+        symbol=symbol,
+        timeframe=timeframe,
+        exchange=record.get("exchange"),
+        fetched_ms=record.get("fetched_ms"),
+        confirmed=frozenset(gaps),
+        problems=() if written == sha256 else (changed,),
+    )
 
 
-def _provenance_problems(path: Path, sha256: str) -> tuple[str, ...]:
-    record = _provenance(path)
-    if record is None or record["sha256"] == sha256:
+def _gap_problems(path: Path, origin: _Origin, gaps: Sequence[MissingCandles]) -> tuple[str, ...]:
+    """Return what is wrong with the gaps of a fetched file; of others nobody knows whether the exchange has more."""
+    doubtful = [gap for gap in gaps if (gap.first_ms, gap.missing) not in origin.confirmed]
+    if origin.exchange is None or not doubtful:
         return ()
-    return (f"{path}: changed since it was imported (sha256 {sha256}, was {record['sha256']}): import it again",)
-
-
-def _known_market(path: Path) -> dict[str, Any]:
-    """Return what an import recorded of a file whose name does not tell its market."""
-    record = _provenance(path)
-    try:
-        return {} if record is None else {"symbol": record["symbol"], "timeframe": Timeframe.parse(record["timeframe"])}
-    except (KeyError, TypeError, InvalidCandle):
-        return {}
+    missing, first = sum(gap.missing for gap in doubtful), np.datetime64(doubtful[0].first_ms, "ms").astype("M8[m]")
+    told = (
+        f"{path}: {origin.exchange} did not confirm that it lacks {missing} of the missing candles, from {first} UTC on"
+    )
+    return (f"{told}: fetch again, or take them from another file",)
 
 
 def _spacing_problems(path: Path, table: CandleTable) -> Sequence[str]:

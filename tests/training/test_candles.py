@@ -39,6 +39,10 @@ def freqtrade_columns(unit: str = "ms") -> object:
         ("candles-1h.csv", None, "1h"),
         ("usdt.csv", None, None),
         ("candles.csv", None, None),
+        ("BTC_BRL-1h.feather", "BTC/BRL", "1h"),
+        ("1000SHIB_TRY-15m.feather", "1000SHIB/TRY", "15m"),
+        ("BTC_USDT_USDT-1h-futures.feather", None, None),
+        ("BTC_USDT_USDT-8h-funding_rate.feather", None, None),
     ],
 )
 def test_file_names_tell_the_market(name: str, symbol: str | None, timeframe: str | None) -> None:
@@ -147,3 +151,25 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(TrainingError, match="need pyarrow: install it with `pip install pyarrow`"):
         read_candles(path)
+
+
+def test_a_feather_file_that_pandas_wrote_as_freqtrade_does_is_read(tmp_path: Path) -> None:
+    # freqtrade/data/history/datahandlers/featherdatahandler.py, ohlcv_store
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([[T0, *VALUES[0]], [T0 + HOUR, *VALUES[1]]])
+    frame.columns = ["date", "open", "high", "low", "close", "volume"]
+    frame["date"] = pandas.to_datetime(frame["date"], unit="ms", utc=True)
+    path = tmp_path / "BTC_USDT-1h.feather"
+    frame.reset_index(drop=True).to_feather(path, compression_level=9, compression="lz4")
+    read = read_candles(path)
+    assert (read.symbol, read.timeframe.name) == ("BTC/USDT", "1h")
+    assert (read.open_ms.tolist(), read.values.tolist()) == ([T0, T0 + HOUR], VALUES)
+
+
+@pytest.mark.parametrize("kind", ["futures", "mark", "index", "funding_rate"])
+def test_candles_of_a_derivative_are_refused_unless_a_symbol_is_stated(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"BTC_USDT_USDT-1h-{kind}.feather"
+    pytest.importorskip("pyarrow.feather").write_feather(freqtrade_columns(), path)
+    with pytest.raises(TrainingError, match=f"the name tells {kind} candles of a derivative, and only spot is traded"):
+        read_candles(path)
+    assert read_candles(path, symbol="BTC/USDT").values.tolist() == VALUES

@@ -128,12 +128,15 @@ def test_verify_tells_rows_span_gaps_and_the_biggest_move(source: Path) -> None:
         "file": str(source),
         "problems": (),
         "sha256": hashlib.sha256(CSV).hexdigest(),
+        "exchange": None,
+        "fetched_ms": None,
         "symbol": "BTC/USDT",
         "timeframe": "1h",
         "rows": 4,
         "first_ms": T0,
         "last_ms": T0 + 5 * HOUR,
         "missing": 2,
+        "missing_confirmed": 0,
         "gaps": ({"first_ms": T0 + 2 * HOUR, "missing": 2},),
         "zero_volume": 1,
         "biggest_move": 1.0,
@@ -179,7 +182,7 @@ def test_verify_notices_a_file_that_changed_after_its_import(tmp_path: Path, sou
     import_file(source, out)
     assert verify_files([out])[0].problems == ()  # the market is known from the provenance
     out.write_bytes(CSV.replace(b"3.5", b"3.6"))
-    assert "changed since it was imported" in verify_files([out])[0].problems[0]
+    assert "changed since it was written" in verify_files([out])[0].problems[0]
 
 
 def test_verify_notices_a_name_that_tells_another_timeframe(tmp_path: Path) -> None:
@@ -207,3 +210,23 @@ def test_list_shows_every_candle_file_also_the_broken_ones(tmp_path: Path, sourc
 def test_listing_what_is_no_directory_is_refused(source: Path) -> None:
     with pytest.raises(TrainingError, match="there is no such directory"):
         list_files(source)
+
+
+@pytest.mark.parametrize("record", ["", "[]", '{"sha256": 1}', '{"sha256": "", "symbol": "A/B", "timeframe": "x"}'])
+def test_a_damaged_record_beside_a_file_is_a_problem_and_not_taken_for_none(source: Path, record: str) -> None:
+    source.with_name(f"{source.name}.json").write_text(record)
+    [verified] = verify_files([source])
+    assert verified.problems == (
+        f"{source}.json: this is no record of an import or a fetch: delete it, or import or fetch the candles again",
+    )
+    assert verified.rows == 4
+    [listed] = list_files(source.parent)
+    assert listed.problem == verified.problems[0]
+
+
+def test_list_tells_of_a_file_that_changed_since_it_was_written(tmp_path: Path, source: Path) -> None:
+    import_file(source, tmp_path / "x.csv")
+    (tmp_path / "x.csv").write_bytes(CSV.replace(b"3.5", b"3.6"))
+    [changed] = [listed for listed in list_files(tmp_path) if listed.file == "x.csv"]
+    assert "changed since it was written" in str(changed.problem)
+    assert changed.rows == 4
