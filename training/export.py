@@ -82,13 +82,25 @@ def export_actor(model: SAC, observations: Float32Array | None = None) -> Export
     observation at a time against all at once, by more than the tolerance.
     Raises ExportError for other networks, and when any action differs by more than 1e-6.
     """
+    exported = actor_of(model)
+    size = exported.observation_size
+    if observations is None:
+        observations = np.random.default_rng(0).standard_normal((_RANDOM_OBSERVATIONS, size), dtype=np.float32)
+    _check_observations(observations, size)
+    _twin(exported)  # before torch is asked, whose word for weights that are no numbers is a traceback
+    answers, _ = model.predict(observations, deterministic=True)
+    return checked(exported, observations, answers)
+
+
+def actor_of(model: SAC) -> ExportedActor:
+    """Return the arrays of a SAC `MlpPolicy`'s actor, compared with nothing. Raises ExportError for other networks."""
     actor = model.policy.actor
     linears = _linears(model)
     arrays = {}
     for index, linear in enumerate(linears):
         arrays[f"layer{index}.weight"] = _array(linear.weight)
         arrays[f"layer{index}.bias"] = _array(linear.bias)
-    exported = ExportedActor(
+    return ExportedActor(
         arrays=arrays,
         observation_size=linears[0].in_features,
         net_arch=tuple(linear.out_features for linear in linears[:-1]),
@@ -99,7 +111,24 @@ def export_actor(model: SAC, observations: Float32Array | None = None) -> Export
         high=tuple(map(float, model.action_space.high)),  # type: ignore[attr-defined]
         difference=0.0,
     )
-    return _checked(exported, model, observations)
+
+
+def checked(exported: ExportedActor, observations: Float32Array, answers: Float32Array) -> ExportedActor:
+    """Return `exported` with the largest difference between its NumPy twin and torch.
+
+    observations: (n >= 1000, n_obs) float32.  answers: (n, n_actions), what torch said to them.
+    Raises ExportError when the difference is above 1e-6 or a policy cannot be made of the arrays.
+    """
+    _check_observations(observations, exported.observation_size)
+    difference = _difference(_twin(exported), observations, answers)
+    # Written so that NaN is refused too.
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"the NumPy twin differs from torch by {difference:.2e} on {len(observations)} observations, "
+            f"at most {TOLERANCE:.0e} is allowed: its answers are so steep that rounding moves them; "
+            f"train with use_sde, which bounds the mean, or with a smaller learning rate"
+        )
+    return replace(exported, difference=difference)
 
 
 def build_actor(exported: ExportedActor, name: str) -> Actor:
@@ -118,9 +147,19 @@ def build_actor(exported: ExportedActor, name: str) -> Actor:
 
 def largest_difference(exported: ExportedActor, model: SAC, observations: Float32Array) -> float:
     """Return the largest difference of any action between the NumPy twin and torch on (n, n_obs) observations."""
-    twin = Ensemble([build_actor(exported, "exported actor")], [1.0])
-    reference, _ = model.predict(observations, deterministic=True)
-    return float(np.abs(twin.act(observations)[:, 0] - reference).max())
+    answers, _ = model.predict(observations, deterministic=True)
+    return _difference(_twin(exported), observations, answers)
+
+
+def _twin(exported: ExportedActor) -> Ensemble:
+    try:
+        return Ensemble([build_actor(exported, "exported actor")], [1.0])
+    except StrategyError as error:
+        raise ExportError(f"the policy cannot be exported: {error}") from error
+
+
+def _difference(twin: Ensemble, observations: Float32Array, answers: Float32Array) -> float:
+    return float(np.abs(twin.act(observations)[:, 0] - answers).max())
 
 
 def write_bundle(
@@ -136,9 +175,11 @@ def write_bundle(
     training: TrainingRecord,
     evaluation: Mapping[str, Any] | None = None,
     versions: Mapping[str, str] | None = None,
+    in_registry: bool = False,
 ) -> BundleManifest:
     """Write a bundle to `directory`, which must not exist or be empty, and return its manifest.
 
+    in_registry: `directory` is one of bundles, and the bundle gets a directory of its own there, called by its id.
     The directory appears complete or not at all, also when the power fails. versions: those of the libraries in use
     unless given.  Raises BundleError when the place is taken or cannot be written, or the values make no bundle.
     """
@@ -169,7 +210,7 @@ def write_bundle(
         assemble(files, safetensors.numpy.load)
     except BadBundle as error:
         raise BundleError(f"bundle {directory}: {error}") from error
-    _write_directory(directory, files)
+    _write_directory(directory / manifest.short_id if in_registry else directory, files)
     return manifest
 
 
@@ -220,28 +261,12 @@ def _array(tensor: torch.Tensor) -> Float32Array:
     return np.array(array, dtype=np.float32, order="C")
 
 
-def _checked(exported: ExportedActor, model: SAC, observations: Float32Array | None) -> ExportedActor:
-    """Return `exported` with the difference found. Raises ExportError when it is too large to trust."""
-    size = exported.observation_size
-    if observations is None:
-        observations = np.random.default_rng(0).standard_normal((_RANDOM_OBSERVATIONS, size), dtype=np.float32)
+def _check_observations(observations: Float32Array, size: int) -> None:
     if observations.shape[0] < LEAST_OBSERVATIONS or observations.shape[1:] != (size,):
         raise ExportError(
             f"observations to compare on have shape {observations.shape}: "
             f"at least {LEAST_OBSERVATIONS} of {size} numbers each"
         )
-    try:
-        difference = largest_difference(exported, model, observations)
-    except StrategyError as error:
-        raise ExportError(f"the policy cannot be exported: {error}") from error
-    # Written so that NaN is refused too.
-    if not difference <= TOLERANCE:
-        raise ExportError(
-            f"the NumPy twin differs from torch by {difference:.2e} on {len(observations)} observations, "
-            f"at most {TOLERANCE:.0e} is allowed: its answers are so steep that rounding moves them; "
-            f"train with use_sde, which bounds the mean, or with a smaller learning rate"
-        )
-    return replace(exported, difference=difference)
 
 
 # ---- from arrays to disk ----------------------------------------------------------------------------------------
