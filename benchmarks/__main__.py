@@ -9,7 +9,15 @@ import os
 import platform
 from importlib.metadata import version
 
-NAMES = ("candle_to_decision", "ensemble_forward", "backtest_speed", "footprint", "durability")
+NAMES = (
+    "candle_to_decision",
+    "ensemble_forward",
+    "backtest_speed",
+    "environment_speed",
+    "footprint",
+    "durability",
+    "training_speed",
+)
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 

@@ -19,7 +19,9 @@ from strategy.features import WINDOW
 from strategy.observation import N_OBSERVATION
 from strategy.trader import Setup
 from training import backtest
-from training.env import Episode, History, TradingEnv
+from training.episode import Episode
+from training.history import History
+from training.trader_env import TraderEnv
 
 _ROUNDS = 5
 _STEPS = 1_500
@@ -34,12 +36,12 @@ def run(*, quick: bool = False) -> list[Result]:
         end_ms = int(table.open_ms[WINDOW + 300])
         table, words = table.slice(None, end_ms), "quick: too few candles to tell"
     setup = setup_for(table)
-    env = TradingEnv([History(table, setup.strategy.max_missing)], setup, episode=Episode(length=None))
+    env = TraderEnv([History(table, setup.strategy.max_missing)], setup, episode=Episode(length=None))
     return [_measure(size, table, setup, env, words=words, quick=quick) for size in _SIZES]
 
 
 def _measure(
-    size: tuple[int, int], table: CandleTable, setup: Setup, env: TradingEnv, *, words: str, quick: bool
+    size: tuple[int, int], table: CandleTable, setup: Setup, env: TraderEnv, *, words: str, quick: bool
 ) -> Result:
     members = Members(N_OBSERVATION, size)
     rounds = take_turns(
@@ -66,7 +68,7 @@ def _ours_s(table: CandleTable, setup: Setup, members: Members) -> float:
     return (time.perf_counter() - started_s) / len(table)
 
 
-def _loop_s(env: TradingEnv, members: Members, steps: int) -> float:
+def _loop_s(env: TraderEnv, members: Members, steps: int) -> float:
     """Return the seconds per step of the loop that is usually written."""
     observation, _ = env.reset()
     started_s = time.perf_counter()

@@ -26,6 +26,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object inst
 DEFAULT_CONFIG = Path("config.toml")
 EXIT_NO = 3
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 app = typer.Typer(
     name="sacd",
@@ -296,6 +297,15 @@ def models_show(
     _print_json(bundle.manifest.to_json())
 
 
+@models_app.command("import", context_settings=_PASSED_ON)
+def models_import(context: typer.Context, config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Turn an archive of Stable-Baselines3's SAC into an ensemble."""
+    names_place = any(argument in {"--help", "-h"} or argument.startswith("--out") for argument in context.args)
+    # Only an ensemble that goes beside the configured one needs a configuration.
+    place = [] if names_place else ["--models", str(_config(config).strategy.model.parent)]
+    _hand_over("models-import", context, place)
+
+
 # ---- parity -----------------------------------------------------------------------------------------------------
 @app.command()
 def parity(
@@ -329,13 +339,10 @@ def parity(
 
 
 # ---- what the training side does --------------------------------------------------------------------------------
-_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-
-
-def _hand_over(verb: str, context: typer.Context) -> NoReturn:
+def _hand_over(verb: str, context: typer.Context, more: Sequence[str] = ()) -> NoReturn:
     """Become `python -m training`: this process never imports what training needs."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "training", verb, *context.args])  # noqa: S606 - no shell
+    os.execv(sys.executable, [sys.executable, "-m", "training", verb, *more, *context.args])  # noqa: S606 - no shell
 
 
 @app.command("data", context_settings=_PASSED_ON)
@@ -348,6 +355,18 @@ def data_verbs(context: typer.Context) -> None:
 def train(context: typer.Context) -> None:
     """Train an ensemble on recorded candles and write it as a bundle."""
     _hand_over("train", context)
+
+
+@app.command("tune", context_settings=_PASSED_ON)
+def tune(context: typer.Context) -> None:
+    """Search for settings that train better ensembles."""
+    _hand_over("tune", context)
+
+
+@app.command("compare", context_settings=_PASSED_ON)
+def compare(context: typer.Context) -> None:
+    """Measure learning algorithms against each other under one budget."""
+    _hand_over("compare", context)
 
 
 @app.command("backtest", context_settings=_PASSED_ON)

@@ -20,8 +20,10 @@ RESULTS = {
     "candle_to_decision": 1,
     "ensemble_forward": 2,
     "backtest_speed": 2,
-    "footprint": 4,
+    "environment_speed": 1,
+    "footprint": 6,
     "durability": 1,
+    "training_speed": 1,
 }
 
 
@@ -52,9 +54,20 @@ def test_each_line_gives_ratio_target_verdict_and_both_figures() -> None:
     check_lines("candle_to_decision", "ensemble_forward", "backtest_speed", "durability")
 
 
+def test_environments_are_measured_against_their_definition_where_no_peers_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SACD_BENCH_PEERS", raising=False)
+    check_lines("environment_speed")
+
+
 @pytest.mark.soak
 def test_the_daemon_is_measured_on_both_markets() -> None:
     check_lines("footprint")
+
+
+@pytest.mark.soak
+def test_training_is_measured_against_stable_baselines3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SACD_BENCH_SBX", raising=False)
+    check_lines("training_speed")
 
 
 def test_an_unknown_benchmark_is_refused_with_those_that_are_known() -> None:

@@ -14,7 +14,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from strategy.errors import StrategyError
-from training import commands
+from training.commands_backtest import add_backtest
+from training.commands_compare import add_compare
+from training.commands_data import add_data
+from training.commands_import import add_models_import
+from training.commands_parity import add_parity
+from training.commands_train import add_train
+from training.commands_tune import add_tune
 from training.errors import TrainingError
 
 
@@ -51,10 +57,13 @@ def _drop_output() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sacd", description="Data, training and evaluation of sacd")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    commands.add_data(verbs.add_parser("data", help="import, verify and list candle files"))
-    commands.add_train(verbs.add_parser("train", help="train an ensemble and write it as a bundle"))
-    commands.add_backtest(verbs.add_parser("backtest", help="trade recorded candles with an ensemble"))
-    commands.add_parity(verbs.add_parser("parity"))
+    add_data(verbs.add_parser("data", help="import, verify and list candle files"))
+    add_train(verbs.add_parser("train", help="train an ensemble and write it as a bundle"))
+    add_tune(verbs.add_parser("tune", help="search for better settings"))
+    add_compare(verbs.add_parser("compare", help="measure algorithms under one budget"))
+    add_backtest(verbs.add_parser("backtest", help="trade recorded candles with an ensemble"))
+    add_parity(verbs.add_parser("parity"))
+    add_models_import(verbs.add_parser("models-import"))
     return parser
 
 

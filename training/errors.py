@@ -11,5 +11,15 @@ class ExportError(TrainingError):
     """A policy cannot be exported, or its NumPy twin does not answer as torch does."""
 
 
+class Diverged(TrainingError):
+    """A member learned its way out of all numbers; the same plan would do so again."""
+
+
 class BundleError(TrainingError):
     """A bundle cannot be written or read."""
+
+
+class Interrupted(TrainingError):
+    """A person or the system ended a run; what was done is kept, and the message says how to go on."""
+
+    exit_code = 130

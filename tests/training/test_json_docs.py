@@ -17,7 +17,11 @@ from daemon.health import Health
 from daemon.ports import Entry
 from daemon.replay import Replay
 from tests.daemon.engines import BUY, make_rig
-from tests.fakes.trading import BTC, setup
+from tests.fakes.binance import walk
+from tests.fakes.histories import Histories
+from tests.fakes.trading import BTC, HOUR_MS, setup
+from tests.training import runs, tune_objectives
+from tests.training.archives import learner, saved
 from tests.training.markets import ensemble, history, with_gap, write_ensemble, write_table
 from training.__main__ import main
 from training.parity import Trace, backtest_trace
@@ -80,9 +84,33 @@ def test_backtest(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
     assert_documented("sacd backtest --json", told)
 
 
-def test_train(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--out", tmp_path / "out", "--members", 1, "--steps", 2004, "--net-arch", 4, "--batch-size", 8]
-    assert_documented("sacd train --json", printed(capsys, "train", "--data", data, *arguments, "--json"))
+def test_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_table(runs.TABLE, tmp_path)
+    told = printed(capsys, "train", "--data", data, "--out", tmp_path / "out", *runs.SHORT, "--json")
+    assert_documented("sacd train --json", told)
+
+
+def test_tune(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = tune_objectives.parsed(
+        "--data", write_table(history(24 * 40, seed=2), tmp_path), "--out", tmp_path / "tune", "--trials", 1,
+        *tune_objectives.SMALL, "--json",
+    )  # fmt: skip
+    assert args.run(args) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert_documented("sacd tune --json", told | {"importances": {"tau": 1.0}})  # one trial weighs nothing
+
+
+def test_compare(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["--steps", 64, "--validation", 0.06, "--set", "net_arch=4", "--algorithms", "a2c", "--seeds", 2]
+    told = printed(capsys, "compare", "--data", data, "--out", tmp_path / "out", *short, "--json")
+    assert_documented("sacd compare --json", told)
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == told
+
+
+def test_models_import(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive = saved(learner(), tmp_path / "model.zip")
+    arguments = [archive, "--i-trust-this-file", "--data", data, "--out", tmp_path / "out"]
+    assert_documented("sacd models import --json", printed(capsys, "models-import", *arguments, "--json"))
 
 
 def test_data(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,6 +119,22 @@ def test_data(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) ->
     assert json.loads((tmp_path / "ethusdt-1h.csv.json").read_text()) == made
     assert_documented("sacd data verify --json", printed(capsys, "data", "verify", data, "--json"))
     assert_documented("sacd data list --json", printed(capsys, "data", "list", tmp_path, "--json"))
+
+
+def test_data_fetch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first_ms, values = 1_577_836_800_000, walk(1, 40)
+    candles = {first_ms + hour * HOUR_MS: values[hour] for hour in range(40) if hour not in {5, 6}}
+    words = ["--exchange", "binance", "--symbol", "BTC/USDT", "--timeframe", "1h", "--out", tmp_path / "out", "--json"]
+    with Histories({open_ms: candles[open_ms] for open_ms in sorted(candles)[:20]}) as server:
+        printed(capsys, "data", "fetch", *words, "--url", server.url)
+        restated = {first_ms + 15 * HOUR_MS: values[16]}
+        server.candles = candles | restated
+        told = printed(capsys, "data", "fetch", *words, "--url", server.url)
+    assert_documented("sacd data fetch --json", told)
+    file = tmp_path / "out" / "btcusdt-1h.parquet"
+    beside = json.loads(file.with_name(f"{file.name}.json").read_text())
+    assert {**beside, "added": 18, "filled": 0} == told["files"][0]
+    assert_documented("sacd data verify --json", printed(capsys, "data", "verify", file, "--json"))
 
 
 # ---- the daemon's side ------------------------------------------------------------------------------------------
