@@ -72,6 +72,6 @@ lock: .venv-lock/locked ## write requirements/*.txt anew from pyproject.toml (UP
 	$(COMPILE) -o requirements/runtime.txt pyproject.toml
 	$(COMPILE) --only-build-deps --build-deps-for editable -c requirements/runtime.txt \
 		-o requirements/build.txt pyproject.toml
-	$(COMPILE) --build-deps-for editable --extra train --extra dev -c requirements/runtime.txt -c requirements/build.txt \
+	$(COMPILE) --build-deps-for editable --extra train --extra ray --extra dev -c requirements/runtime.txt -c requirements/build.txt \
 		$(addprefix --unsafe-package ,torch $(CUDA)) -o requirements/dev.txt pyproject.toml
 	$(COMPILE) --allow-unsafe -c requirements/dev.txt -o requirements/lock.txt requirements/lock.in

@@ -89,7 +89,7 @@ def capture(command: list[str], columns: int, rows: int, seconds: float) -> Scre
         screen = _watch(process, master, Screen(columns, rows), seconds)
         process.send_signal(signal.SIGINT)
         _read(master, lambda _: None, END_S)
-        if process.wait(END_S) != 0:
+        if process.wait(END_S) not in {0, 128 + signal.SIGINT}:
             sys.exit(f"{' '.join(command)} did not end cleanly, exit code {process.returncode}")
     finally:
         process.kill()
@@ -217,11 +217,12 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=120)
     parser.add_argument("--rows", type=int, default=40)
     parser.add_argument("--out", type=Path, default=Path("docs/screen.svg"))
+    parser.add_argument("--title", help="of the window (default: the command)")
     parser.add_argument("command", nargs="*", help="another command to run instead, after --")
     options = parser.parse_args()
     command = options.command or [sys.executable, "-m", "daemon", "run", "--config", options.config]
     screen = capture(command, options.columns, options.rows, options.seconds)
-    title = "sacd run" if not options.command else " ".join(options.command)
+    title = options.title or (" ".join(options.command) if options.command else "sacd run")
     options.out.write_text(to_svg(screen, title), encoding="utf-8")
     print(f"{options.out}: {screen.columns} x {screen.lines} cells after {options.seconds:g} s")  # noqa: T201
 
