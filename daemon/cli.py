@@ -347,7 +347,7 @@ def _hand_over(verb: str, context: typer.Context, more: Sequence[str] = ()) -> N
 
 @app.command("data", context_settings=_PASSED_ON)
 def data_verbs(context: typer.Context) -> None:
-    """Import, verify and list candle files."""
+    """Fetch, import, verify and list candle files."""
     _hand_over("data", context)
 
 

@@ -152,7 +152,7 @@ def infer_timeframe(open_ms: IntArray) -> Timeframe:
     open_ms: (n,) int64.  Raises InvalidCandle when n < 2 or when the times fit no timeframe of whole minutes.
     """
     if len(open_ms) < 2:  # noqa: PLR2004 - a spacing takes two times
-        raise InvalidCandle("one candle does not tell the timeframe: state it")
+        raise InvalidCandle("one candle does not tell the timeframe: give more, or a file named like btcusdt-1h.csv.gz")
     spacings, counts = np.unique(np.diff(open_ms), return_counts=True)
     span_ms = int(spacings[np.argmax(counts)])
     name = next((f"{span_ms // unit}{letter}" for letter, unit in _UNITS_MS if span_ms % unit == 0), None)
@@ -191,7 +191,8 @@ def _text(data: bytes, name: str) -> str:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InvalidCandle(f"{name} line {line}: this is not text: give a CSV, CSV.gz or Parquet file") from error
+        message = f"{name} line {line}: this is not text: give a CSV, CSV.gz, Parquet or feather file"
+        raise InvalidCandle(message) from error
     return text.replace("\r\n", "\n")
 
 

@@ -6,8 +6,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the check says no.
 import argparse
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Ctrl-C while modules load ends the process, as it ends any program, without a traceback through all of them.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 # Before NumPy is imported: with several threads OpenBLAS adds in another order, and bytes would differ.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -27,6 +32,8 @@ from training.errors import TrainingError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code; a user's mistake is one line, never a traceback."""
     parsed = _parser().parse_args(arguments)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = int(parsed.run(parsed))
         sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
@@ -57,7 +64,7 @@ def _drop_output() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sacd", description="Data, training and evaluation of sacd")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    add_data(verbs.add_parser("data", help="import, verify and list candle files"))
+    add_data(verbs.add_parser("data", help="fetch, import, verify and list candle files"))
     add_train(verbs.add_parser("train", help="train an ensemble and write it as a bundle"))
     add_tune(verbs.add_parser("tune", help="search for better settings"))
     add_compare(verbs.add_parser("compare", help="measure algorithms under one budget"))

@@ -20,6 +20,7 @@ from training.errors import TrainingError
 
 _PARQUET_MAGIC = b"PAR1"
 _FEATHER_MAGIC = b"ARROW1"
+_ARROW_ENDINGS = (".parquet", ".feather")
 _DATE_COLUMN = "date"
 UNNAMED = "UNKNOWN/UNKNOWN"
 """Stands for the symbol while a file is read of which nobody has told it."""
@@ -81,6 +82,8 @@ def no_symbol(path: Path) -> str:
 
 
 def _parsed(data: bytes, path: Path, symbol: str, timeframe: Timeframe | None) -> CandleTable:
+    if path.suffix in _ARROW_ENDINGS and not data.startswith((_PARQUET_MAGIC, _FEATHER_MAGIC)):
+        raise TrainingError(f"{path}: the file is damaged (not what its ending tells): download or copy it again")
     try:
         if data.startswith((_PARQUET_MAGIC, _FEATHER_MAGIC)):
             columns = _arrow_columns(data, path)

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from strategy.manifest import TrainingRecord
 from strategy.parameters import CostModel, RiskLimits, StrategyParameters
 from training import backtest
 from training.bundles import read_serving_bundle, reference_of
@@ -87,6 +88,7 @@ def _backtest(args: argparse.Namespace) -> int:
         print_json(report.to_json())
     else:
         _print_report(report)
+        _warn_of_seen(bundle.manifest.training, report)
     return 0
 
 
@@ -96,6 +98,13 @@ def _conditions(args: argparse.Namespace) -> Conditions:
         return replace(record, **given)
 
     return Conditions(strategy=changed(StrategyParameters()), limits=changed(RiskLimits()), costs=changed(CostModel()))
+
+
+def _warn_of_seen(training: TrainingRecord, report: backtest.Report) -> None:
+    """Say when candles were traded that the ensemble may have learned from, or was chosen by."""
+    if report.start_ms < training.end_ms:
+        seen = f"trained on {', '.join(training.symbols)} up to {day(training.end_ms - 1)}"
+        _OUT.print(f"{seen}: only later candles are evidence (--since)", style="yellow", markup=False, highlight=False)
 
 
 def _print_report(report: backtest.Report) -> None:

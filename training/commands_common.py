@@ -10,6 +10,7 @@ from typing import Any
 
 from strategy.candle_table import CandleTable
 from training.candles import CandleFile, read_candle_file
+from training.console import counted
 from training.data import MissingCandles
 from training.errors import TrainingError
 
@@ -97,7 +98,8 @@ def cut(files: Sequence[CandleFile], since_ms: int | None, until_ms: int | None)
     tables = [file.table.slice(since_ms, until_ms) for file in files]
     for file, table in zip(files, tables, strict=True):
         if len(table) == 0:
-            raise TrainingError(f"{file.name}: no candle between --since and --until: choose a span inside the file")
+            inside = f"{day(int(file.table.open_ms[0]))} .. {day(int(file.table.open_ms[-1]))}"
+            raise TrainingError(f"{file.name}: no candle between --since and --until: choose a span inside {inside}")
     return tables
 
 
@@ -114,7 +116,8 @@ def needs_extra(module: str) -> Any:  # noqa: ANN401 - a module
 
 def gap_count(gaps: Sequence[MissingCandles]) -> str:
     """Return how many gaps and missing candles there are, in words."""
-    return f"{len(gaps)} gaps ({sum(gap.missing for gap in gaps)} candles missing)" if gaps else "no gaps"
+    missing = counted(sum(gap.missing for gap in gaps), "candle")
+    return f"{counted(len(gaps), 'gap')} ({missing} missing)" if gaps else "no gaps"
 
 
 def day(ms: int) -> str:

@@ -87,6 +87,9 @@ def _data_list(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"directory": str(args.directory), "files": [asdict(file) for file in found]})
         return 0
+    if not found:
+        _OUT.print(f"{args.directory}: no candle files", markup=False, highlight=False)
+        return 0
     heads = ("file", "exchange", "symbol", "timeframe", "candles", "first", "last", "missing", "confirmed", "problem")
     table = Table(*heads, box=None)
     for file in found:

@@ -13,7 +13,7 @@ from typing import Any
 from strategy.candle import Timeframe
 from strategy.errors import InvalidCandle
 from training.commands_common import as_moment, as_symbol
-from training.console import make_console, print_json
+from training.console import counted, make_console, print_json
 from training.errors import TrainingError
 from training.fetch import Outcome, Span, fetch
 from training.fetch_ccxt import CcxtVenue
@@ -114,13 +114,13 @@ def _print_outcome(outcome: Outcome) -> None:
 
 
 def _gaps(gaps: Sequence[Any]) -> str:
-    missing = sum(gap.missing for gap in gaps)
+    told = f"{counted(len(gaps), 'gap')} ({counted(sum(gap.missing for gap in gaps), 'candle')})"
     doubtful = [gap for gap in gaps if not gap.confirmed]
     if not doubtful:
-        return f"{len(gaps)} gaps ({missing:,} candles), all confirmed: the exchange has none there"
+        return f"{told}, all confirmed: the exchange has none there"
     first = moment(doubtful[0].first_ms)
     return (
-        f"{len(gaps)} gaps ({missing:,} candles), of which {len(doubtful)} are not confirmed, the first at {first}: "
+        f"{told}, of which {len(doubtful)} are not confirmed, the first at {first}: "
         "the exchange does not show what lies around them; a later fetch asks again"
     )
 

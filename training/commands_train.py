@@ -93,6 +93,6 @@ def _add_validation(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_place(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--workers", type=int, metavar="N", help="processes (default: as many as members and cores)")
+    group.add_argument("--workers", type=int, metavar="N", help="processes (default: one a member, two a core)")
     group.add_argument("--ray", metavar="HOST:PORT", help="a Ray cluster to run on, which must be in a private network")
     group.add_argument("--keep-replay", action="store_true", default=None, help="leave the replay buffers on disk")

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Told = Callable[[int], None]
 _LINE_EVERY_S = 5.0
 _UNBROKEN = 10_000
+_SPANS = ((86_400.0, "days"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 def make_console() -> Console:
@@ -61,10 +62,21 @@ def _lines(what: str, total: int) -> Told:
         if now_s >= next_s[0] and done:
             next_s[0] = now_s + _LINE_EVERY_S
             rate = done / (now_s - start_s)
-            left = f"{(total - done) / rate:.0f} s left"
+            left = f"{span((total - done) / rate)} left"
             print(f"{what}: {done:,} of {total:,}, {rate:,.0f}/s, {left}", file=sys.stderr, flush=True)  # noqa: T201
 
     return tell
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in its largest fitting unit."""
+    size, unit = next(((size, unit) for size, unit in _SPANS if seconds >= size * 1.5), _SPANS[-1])  # 90 s, not 1.5 min
+    return f"{seconds / size:,.0f} {unit}" if unit == "s" else f"{seconds / size:,.1f} {unit}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return `1 gap`, `2 gaps`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - JSON types

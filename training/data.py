@@ -168,7 +168,7 @@ def _refuse_target(source: Path, out: Path, *, overwrite: bool) -> None:
     if out.exists() and source.exists() and out.samefile(source):
         raise TrainingError(f"{out}: source and target are the same file: give another target")
     if out.exists() and not overwrite:
-        raise TrainingError(f"{out}: this file exists: give another name, or allow it to be overwritten")
+        raise TrainingError(f"{out}: this file exists: give another name, or --overwrite")
 
 
 def encoded(table: CandleTable, out: Path) -> bytes:

@@ -29,7 +29,7 @@ from training.member_task import Candidate, Candles, Job, train_candidate
 from training.plan import MemberPlan
 from training.ranges import require
 from training.reference import reference_of
-from training.run_directory import RunDirectory
+from training.run_directory import REPORT, RunDirectory
 from training.settings_text import describe
 from training.transfer import TakeOver
 from training.workers import End, Outcome, Pool, Task
@@ -205,6 +205,8 @@ def train_ensemble(
         raise TrainingError(
             "no member passed its gate, so there is no bundle: "
             + "; ".join(f"member {index}: {member.fault}" for index, member in enumerate(members))
+            + f"; figures: {directory.training / REPORT}; give more --steps, another --reward or --gates off, and "
+            "another --out"
         )
     return Trained(manifest=manifest, members=tuple(members))
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from training.console import span
 from training.member import MemberProgress
 
 Told = Callable[[int, MemberProgress], None]
@@ -89,7 +90,7 @@ class _Lines:
         elapsed_s = time.monotonic() - start_s
         if told.steps > start and elapsed_s > 0.0:
             rate = (told.steps - start) / elapsed_s
-            line += f", {rate:,.0f} steps/s, {(told.total - told.steps) / rate:,.0f} s left"
+            line += f", {rate:,.0f} steps/s, {span((told.total - told.steps) / rate)} left"
         return f"{line}, {score_text(told)}" if told.score is not None else line
 
 

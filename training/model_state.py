@@ -5,6 +5,7 @@ Both happen where a rollout starts: between two transitions, after the last upda
 would be on its way between the environment and the replay buffer.
 """
 
+import warnings
 from collections import deque
 from collections.abc import Mapping
 from operator import attrgetter
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
 
+from training.arithmetic import arithmetic
 from training.errors import TrainingError
 
 Weights = dict[str, NDArray[Any]]
@@ -60,11 +62,16 @@ def capture(model: BaseAlgorithm) -> dict[str, Any]:
         "episodes": [[float(episode[key]) for key in _EPISODE] for episode in model.ep_info_buffer or ()],
         "random": _random_state(model),
         "environment": environment_of(model).state(),
+        "arithmetic": arithmetic(model.device),
     }
 
 
 def restore(model: BaseAlgorithm, state: Mapping[str, Any]) -> None:
-    """Make `model`, which was built from the same plan, go on as the one that `state` was captured from."""
+    """Make `model`, which was built from the same plan, go on as the one that `state` was captured from.
+
+    Warns where this process computes in other last digits: then the end will not be that of an uninterrupted run.
+    """
+    _compare_arithmetic(state["arithmetic"], arithmetic(model.device))
     load_weights(model, state["weights"])
     load_optimisers(model, state["optimisers"])
     _restore_noise(model, state["noise"])
@@ -77,6 +84,16 @@ def restore(model: BaseAlgorithm, state: Mapping[str, Any]) -> None:
     model.ep_info_buffer = deque(episodes, maxlen=model._stats_window_size)
     environment_of(model).restore(state["environment"])
     _restore_random(model, state["random"])
+
+
+def _compare_arithmetic(then: str, now: str) -> None:
+    if then != now:
+        text = (
+            f"step by step this process rounds otherwise ({now}) than the one that wrote the checkpoint ({then}): it "
+            "goes on, but will not end with the very weights of an uninterrupted run; for those, resume on a machine "
+            "with the same processor, and with the same OPENBLAS_* and OMP_* variables"
+        )
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def weights_of(model: BaseAlgorithm) -> Weights:

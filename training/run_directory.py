@@ -37,7 +37,7 @@ def refuse_taken(out: Path) -> None:
             f"--out {out} holds a run already: go on with it by `sacd train --resume {out}`, or name another directory"
         )
     if os.path.lexists(out) and (out.is_symlink() or not out.is_dir() or any(out.iterdir())):
-        raise TrainingError(f"--out {out} is not empty: name a directory that does not exist yet")
+        raise TrainingError(f"--out {out} is taken: name a directory that does not exist yet")
     place = place_of(out)
     try:
         tempfile.TemporaryDirectory(dir=place).cleanup()

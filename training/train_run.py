@@ -16,7 +16,7 @@ from strategy.manifest import DataRecord
 from training.candles import CandleFile
 from training.commands_common import cut, read_files, when
 from training.commands_train import DEFAULT_PRESET
-from training.console import make_console, print_json
+from training.console import counted, make_console, print_json
 from training.curriculum import Curriculum
 from training.ensemble import EnsemblePlan, Member, Run, Trained, make_run, space_needed, train_ensemble
 from training.errors import Interrupted, TrainingError
@@ -265,8 +265,8 @@ def _pool(args: argparse.Namespace, members: int) -> Pool:
         from training.workers_ray import RayPool  # noqa: PLC0415 - heavy, and only for those who have a cluster
 
         return RayPool(args.ray)
-    cores = len(os.sched_getaffinity(0))
-    workers = min(members, cores) if args.workers is None else args.workers
+    # Two to a core: three members on two cores share them and end together, where the third would run alone.
+    workers = min(members, 2 * len(os.sched_getaffinity(0))) if args.workers is None else args.workers
     if not 1 <= workers <= _MOST_WORKERS:
         raise TrainingError(f"--workers {workers}: give 1 .. {_MOST_WORKERS}")
     return LocalPool(workers)
@@ -317,7 +317,8 @@ def _print(out: Path, trained: Trained, files: Sequence[Any]) -> None:
     _OUT.print(table, markup=False)
     _print_stages(trained)
     manifest = trained.manifest
-    _OUT.print(f"bundle {manifest.short_id} with {len(manifest.members)} members lies in {out}", markup=False)
+    members = counted(len(manifest.members), "member")
+    _OUT.print(f"bundle {manifest.short_id} with {members} lies in {out}", markup=False)
     data = " ".join(shlex.quote(file.path) for file in files)
     _OUT.print(f"next: sacd backtest --model {shlex.quote(str(out))} --data {data}", markup=False, style="dim")
 

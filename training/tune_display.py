@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from training import tune, tune_study
+from training.console import span
 from training.tune_study import Standing
 
 _LINE_EVERY_S = 30.0
-_SPANS = ((3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 class Display:
@@ -125,9 +125,3 @@ def short(value: Any) -> str:  # noqa: ANN401 - of any dimension
     if isinstance(value, float):
         return f"{value:.3g}" if value < 0.98 or value > 1.0 else f"{value:.5g}"  # noqa: PLR2004 - gamma's last digits count
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def span(seconds: float) -> str:
-    """Return a length of time in its largest fitting unit."""
-    size, unit = next(((size, unit) for size, unit in _SPANS if seconds >= size * 1.5), _SPANS[-1])  # 90 s, not 1.5 min
-    return f"{seconds / size:.0f} {unit}" if unit == "s" else f"{seconds / size:.1f} {unit}"

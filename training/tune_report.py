@@ -13,10 +13,11 @@ from typing import Any, TypedDict
 from training import tune_charts as charts
 from training import tune_study
 from training.commands_common import day
+from training.console import span
 from training.folds import Fold
 from training.plan import MemberPlan
 from training.tune import Result
-from training.tune_display import short, span, told
+from training.tune_display import short, told
 from training.tune_space import Choice, Dimension, Range, Search
 from training.tune_study import Standing
 

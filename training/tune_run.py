@@ -13,7 +13,7 @@ from strategy.candle_table import CandleTable
 from strategy.observation import OBSERVATION_HASH
 from training import commands_common as common
 from training import tune_study
-from training.console import make_console, print_json
+from training.console import counted, make_console, print_json
 from training.errors import Interrupted, TrainingError
 from training.folds import Fold, FoldSettings, make_folds
 from training.plan import MemberPlan, Validation
@@ -200,13 +200,13 @@ def _best(args: argparse.Namespace, context: Context, result: Result, best: Stan
 
 
 def _command(args: argparse.Namespace, plan: MemberPlan, texts: Sequence[str]) -> str:
-    """Return the command that trains an ensemble with the settings found."""
+    """Return the command that trains an ensemble with just the settings found: members differ in their seeds alone."""
     words = ["sacd", "train", "--data", *map(str, args.data)]
     words += ["--symbol", *args.symbol] if args.symbol else []
     for option, ms in (("--since", args.since_ms), ("--until", args.until_ms)):
         words += [option, common.when(ms)] if ms is not None else []
     words += ["--preset", args.preset, *(["--reward", args.reward] if args.reward else [])]
-    words += ["--steps", str(plan.steps), "--seed", str(args.seed)]
+    words += ["--steps", str(plan.steps), "--seed", str(args.seed), "--spread", "off"]
     words += [word for text in texts for word in ("--set", text)]
     return shlex.join([*words, "--out", str(args.out / "ensemble")])
 
@@ -241,6 +241,7 @@ def _print(args: argparse.Namespace, context: Context, result: Any, best: Best |
         _OUT.print(f"no trial has a score; {args.out / REPORT} says why", markup=False, highlight=False)
         return
     _OUT.print(
-        f"{args.out / REPORT} shows the search; to train with the best of {result.ended} trials:", highlight=False
+        f"{args.out / REPORT} shows the search; to train with the best of {counted(result.ended, 'trial')}:",
+        highlight=False,
     )
     _OUT.print(str(best["command"]), markup=False, highlight=False, soft_wrap=True)

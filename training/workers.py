@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
@@ -257,6 +257,8 @@ def _ask_to_stop(connection: Connection) -> None:
 @contextmanager
 def _as_the_child_shall_be() -> Iterator[None]:
     """Start a process with one thread for its sums and deaf to Ctrl-C, which goes to everyone at the terminal."""
+    # Python's own helper starts with the first child, and starting it makes this process hear both signals again.
+    resource_tracker.ensure_running()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)

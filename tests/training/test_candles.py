@@ -121,6 +121,14 @@ def test_a_broken_file_is_one_line_that_names_it(tmp_path: Path, content: bytes 
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("name", ["btcusdt-1h.parquet", "btcusdt-1h.feather"])
+def test_bytes_that_are_not_what_the_ending_tells_are_called_damaged_and_not_text(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\x00\xff rubbish")
+    with pytest.raises(TrainingError, match=f"{name}: the file is damaged .not what its ending tells.: download"):
+        read_candles(path)
+
+
 def test_a_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="this is a directory"):
         read_candles(tmp_path)

@@ -1,5 +1,5 @@
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,17 @@ def test_backtest_prints_a_table_of_both(run: Run, data: Path, model: Path) -> N
     assert f"total return {told['total_return']:+.2%} {hold['total_return']:+.2%}" in lines
     assert f"fees {told['fees']:,.2f} {hold['fees']:,.2f}" in lines
     assert f"hold {told['actions']['hold']} {hold['actions']['hold']}" in lines
-    assert lines[-1].startswith("verdicts: ")
+    assert lines[-2].startswith("verdicts: ")
+    assert lines[-1] == "trained on BTC/USDT up to 2021-12-31: only later candles are evidence (--since)"
+
+
+def test_candles_after_those_of_the_training_need_no_warning(run: Run, tmp_path: Path, model: Path) -> None:
+    table = history(300, seed=4)
+    later = replace(table, open_ms=table.open_ms + 19_000 * 86_400_000)
+    code, out, err = run("backtest", "--data", write_table(later, tmp_path), "--model", model)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].startswith("BTC/USDT, 2022-")
+    assert out.splitlines()[-1].startswith("verdicts: ")
 
 
 def test_backtest_takes_several_files_either_way(run: Run, tmp_path: Path, data: Path, model: Path) -> None:
@@ -96,7 +106,7 @@ def test_options_change_what_comes_out(run: Run, data: Path, model: Path) -> Non
         (["--until", "1970-01-05"], "nothing was decided; give more candles"),
         (
             ["--until", "1969-01-05"],
-            "btcusdt-1h.csv: no candle between --since and --until: choose a span inside the file",
+            "btcusdt-1h.csv: no candle between --since and --until: choose a span inside 1970-01-01 .. 1970-04-23",
         ),
         (
             ["--model", "/nowhere"],

@@ -28,7 +28,7 @@ def test_import_says_what_it_made(run: Run, tmp_path: Path) -> None:
     source = write_table(gap_table(), tmp_path)
     code, out, err = run("data", "import", source, tmp_path / "made.csv.gz")
     assert (code, err) == (0, "")
-    assert out == "made.csv.gz: 5 candles of BTC/USDT 1h, 2020-09-13 .. 2020-09-13, 1 gaps (2 candles missing)\n"
+    assert out == "made.csv.gz: 5 candles of BTC/USDT 1h, 2020-09-13 .. 2020-09-13, 1 gap (2 candles missing)\n"
 
 
 def test_import_into_a_file_that_exists_fails_and_changes_nothing(run: Run, tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_verify_says_good_with_gaps_and_moves(run: Run, tmp_path: Path) -> None:
     assert code == 0
     first, second, gap = out.splitlines()
     assert first == f"good   {tmp_path}/btcusdt-1h.csv: BTC/USDT 1h, 5 candles, 2020-09-13 .. 2020-09-13"
-    assert second.strip() == "1 gaps (2 candles missing), 1 without volume, biggest move +100.0%"
+    assert second.strip() == "1 gap (2 candles missing), 1 without volume, biggest move +100.0%"
     assert gap.strip() == "gap: 2 from 2020-09-13 15:00"
 
 
@@ -75,6 +75,10 @@ def test_verify_as_json_lists_every_file_in_order(run: Run, tmp_path: Path) -> N
     assert code == 1
     assert [file["file"] for file in files] == [str(tmp_path / "no-1h.csv"), str(good)]
     assert [bool(file["problems"]) for file in files] == [True, False]
+
+
+def test_list_says_that_there_is_nothing_to_list(run: Run, tmp_path: Path) -> None:
+    assert run("data", "list", tmp_path) == (0, f"{tmp_path}: no candle files\n", "")
 
 
 def test_list_shows_one_whole_line_per_file_however_long_its_name(run: Run, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from training import console
-from training.console import make_console, print_json, progress
+from training.console import counted, make_console, print_json, progress, span
 
 
 class FakeTime:
@@ -35,8 +35,8 @@ def test_without_a_terminal_it_writes_a_line_every_five_seconds(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "training: 50 of 1,000, 10/s, 95 s left",
-        "training: 100 of 1,000, 10/s, 90 s left",
+        "training: 50 of 1,000, 10/s, 1.6 min left",
+        "training: 100 of 1,000, 10/s, 1.5 min left",
     ]
 
 
@@ -107,3 +107,22 @@ def test_json_never_holds_a_number_that_is_none(value: float, capsys: pytest.Cap
 def test_lines_in_a_pipe_are_never_broken(capsys: pytest.CaptureFixture[str]) -> None:
     make_console().print("word " * 500)
     assert len(capsys.readouterr().out.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (89.0, "89 s"),
+        (120.0, "2.0 min"),
+        (5_300.0, "88.3 min"),
+        (7_200.0, "2.0 h"),
+        (70_014_168.0, "810.3 days"),
+    ],
+)
+def test_spans_are_told_in_their_unit(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_one_thing_is_not_told_as_several() -> None:
+    assert [counted(count, "gap") for count in (0, 1, 1_280)] == ["0 gaps", "1 gap", "1,280 gaps"]

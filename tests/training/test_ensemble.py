@@ -338,7 +338,9 @@ def test_divergence_and_export_errors_are_faults_of_the_member(tmp_path: Path, m
         raise Diverged("the losses are not finite")
 
     monkeypatch.setattr("training.member_task.train_member", diverges)
-    with pytest.raises(TrainingError, match=r"no member passed its gate.*member 0: the losses are not finite"):
+    with pytest.raises(
+        TrainingError, match=r"no member passed its gate.*member 0: the losses are not finite.*--gates off"
+    ):
         trained(tmp_path / "b")
 
 

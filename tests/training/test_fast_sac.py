@@ -52,6 +52,35 @@ def test_the_same_seed_gives_the_same_bits(changes: dict[str, Any]) -> None:
     assert largest_difference(tensors(one), tensors(third))[0] > 0.0
 
 
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"use_sde": True, "sde_sample_freq": 8, "batch_size": 37},
+        {"policy_kwargs": {"net_arch": [33, 64], "activation_fn": torch.nn.Tanh}},
+    ],
+    ids=["relu", "gsde", "tanh"],
+)
+@pytest.mark.parametrize("shift", [1, 7])
+def test_where_buffers_lie_and_what_lay_there_before_changes_no_bit(
+    changes: dict[str, Any], shift: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = learn(FastSAC, 200, **changes)
+    made, empty = [0], np.empty
+
+    def elsewhere(shape: Any, dtype: Any = float, *arguments: Any, **named: Any) -> np.ndarray:
+        made[0] += 1
+        buffer = empty(int(np.prod(shape)) + shift, dtype)
+        buffer.fill(np.nan if buffer.dtype.kind == "f" else 1)
+        return buffer[shift:].reshape(shape)
+
+    monkeypatch.setattr(np, "empty", elsewhere)
+    moved = learn(FastSAC, 200, **changes)
+    assert made[0] > 10
+    assert largest_difference(tensors(usual), tensors(moved))[0] == 0.0
+
+
 def test_a_whole_run_stays_close_to_one_of_stable_baselines3() -> None:
     # 24 updates on data of their own making: the same batches, noise, schedule of updates and resampling.
     models = [

@@ -310,7 +310,7 @@ def test_what_kraken_no_longer_gives_is_told_and_verified_as_missing(
     server.candles = whole
     code, out, _ = run(exchange="kraken")
     assert code == 0
-    assert "1 gaps (1,280 candles), of which 1 are not confirmed, the first at 2020-02-11 16:00" in out
+    assert "1 gap (1,280 candles), of which 1 are not confirmed, the first at 2020-02-11 16:00" in out
     path = tmp_path / "out" / "btcusd-1h.parquet"
     assert main(["data", "verify", str(path)]) == 1
     assert "kraken did not confirm that it lacks 1280 of the missing candles, from 2020-02-11T16:00 UTC on" in (

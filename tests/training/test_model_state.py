@@ -6,6 +6,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 
 from tests.training.members import PLANS, PRACTICE
+from training import model_state
 from training.algorithms import build_model
 from training.errors import TrainingError
 from training.member_run import practice_of
@@ -52,3 +53,14 @@ def test_an_action_noise_is_refused() -> None:
     model.action_noise = NormalActionNoise(np.zeros(3), np.ones(3))
     with pytest.raises(TrainingError, match="a model with an action noise cannot be kept for later"):
         capture(model)
+
+
+def test_a_state_from_a_processor_that_rounds_otherwise_is_restored_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = unpack(pack(capture(learned(PLANS["sac"], 300))))
+    other = learned(PLANS["sac"], 150)
+    monkeypatch.setattr(model_state, "arithmetic", lambda device: f"other digits on {device.type}")
+    with pytest.warns(RuntimeWarning, match=r"rounds otherwise \(other digits on cpu\) .* the same processor"):
+        restore(other, kept)
+    assert other.num_timesteps == 304

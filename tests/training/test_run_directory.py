@@ -89,7 +89,7 @@ def test_a_place_that_is_taken_is_refused(tmp_path: Path, how: str) -> None:
     out = taken(tmp_path, how)
     before = sorted(tmp_path.rglob("*"))
     for refuse in (refuse_taken, lambda path: RunDirectory.create(path, PLAN)):
-        with pytest.raises(TrainingError, match=r"--out .*out is not empty: name a directory that does not exist yet"):
+        with pytest.raises(TrainingError, match=r"--out .*out is taken: name a directory that does not exist yet"):
             refuse(out)
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -80,7 +80,7 @@ def test_the_end_is_a_table_the_bundle_and_what_to_do_next(folder: Path, candles
     assert member.split()[0] == "0"
     assert member.split()[-1] == "joined"
     short_id = id_of(folder / "told")[:16]
-    assert bundle == f"bundle {short_id} with 1 members lies in {folder / 'told'}"
+    assert bundle == f"bundle {short_id} with 1 member lies in {folder / 'told'}"
     assert after == f"next: sacd backtest --model {folder / 'told'} --data {shlex.quote(str(candles))}"
     assert "member 0: 400 of 400 steps" in err
     code, _, err = run(*shlex.split(after.removeprefix("next: sacd ")))
@@ -238,7 +238,7 @@ def test_resume_of_nothing_is_one_line(run: Run, tmp_path: Path) -> None:
         (["--ray", "127.0.0.1:1", "--workers", "2"], "--workers are processes of this machine, --ray runs elsewhere"),
         (["--until", "1970-01-05"], "--validation 0.2 sets 1.0 of 4.0 days apart"),
         (["--until", "1970-04-25"], "candles are too few"),
-        (["--since", "2030-01-01"], "no candle between --since and --until: choose a span inside the file"),
+        (["--since", "2030-01-01"], "no candle between --since and --until: choose a span inside 1970-01-01 .. "),
         (["--data", "/nowhere-1h.csv"], "/nowhere-1h.csv: there is no such file: correct the path"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

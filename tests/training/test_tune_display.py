@@ -4,7 +4,7 @@ import pytest
 
 from training import tune_display
 from training.tune import Progress
-from training.tune_display import Display, short, span
+from training.tune_display import Display, short
 from training.tune_study import Standing
 
 
@@ -56,13 +56,6 @@ def test_a_pipe_hears_of_a_long_trial_every_half_minute(clock: list[float], caps
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert lines[0] == "0 of 2 trials, 1 running; 6.2 min left"  # 0.15 of two in 30 s leaves 1.85: 370 s
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (89.0, "89 s"), (120.0, "2.0 min"), (5_300.0, "88.3 min"), (7_200.0, "2.0 h")]
-)
-def test_spans_are_told_in_their_unit(seconds: float, text: str) -> None:
-    assert span(seconds) == text
 
 
 def test_values_are_told_with_the_digits_that_matter() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.training.markets import history, write_table
 from tests.training.tune_objectives import SMALL, parsed
+from training.__main__ import main
 from training.commands_train import add_train
 from training.errors import Interrupted, TrainingError
 from training.settings_text import apply
@@ -55,6 +56,19 @@ def test_a_search_writes_its_best_and_a_report_and_goes_on_where_it_was(
     assert best["score"] == pytest.approx(sum(best["folds"]) / 2)
     assert tune("--trials", 3, "--json") == 0
     assert json.loads(capsys.readouterr().out)["best"] == best
+
+
+def test_the_command_of_the_best_trains_an_ensemble_whose_members_have_its_settings(
+    tmp_path: Path, tune: Tune, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tune("--trials", 1, "--json")
+    best = json.loads(capsys.readouterr().out)["best"]
+    words = shlex.split(best["command"])
+    assert main([*words[1:], "--members", "1", "--gates", "off"]) == 0
+    [member] = json.loads((tmp_path / "tune" / "ensemble" / "training" / "report.json").read_text())["members"]
+    assert {name: member["plan"][name] for name in best["settings"]} == best["settings"]
+    assert {"tau", "gamma"} <= set(best["settings"])
+    assert member["plan"]["learning_rate"] == 0.02
 
 
 def test_the_command_of_the_best_is_one_that_sacd_train_takes_and_gives_its_settings(

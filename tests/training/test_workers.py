@@ -195,3 +195,33 @@ def test_ctrl_c_at_the_terminal_reaches_only_the_starter(tmp_path: Path) -> None
 
     [outcome] = pool.run(work, None, told)
     assert (outcome.end, outcome.reason) == (End.STOPPED, "saved")
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from tests.training import tasks
+from training.workers import LocalPool, stopped_by_signals
+if __name__ == "__main__":
+    pool = LocalPool(1)
+    with stopped_by_signals(pool.stop):
+        work = [tasks.task(tasks.until_stopped, Path(sys.argv[1]))]
+        for outcome in pool.run(work, None, lambda *_: print("begun", flush=True)):
+            print(outcome.end.value, outcome.reason)
+"""
+
+
+def test_ctrl_c_does_not_reach_the_very_first_task_of_a_process_either(tmp_path: Path) -> None:
+    """With the first child Python starts its resource tracker, and unblocks the signals that we had blocked."""
+    script = tmp_path / "interrupted.py"
+    script.write_text(INTERRUPTED)
+    with subprocess.Popen(
+        [sys.executable, script, tmp_path / "a"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    ) as starter:
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == b"begun\n"
+        os.killpg(starter.pid, signal.SIGINT)
+        assert starter.stdout.read() == b"stopped saved\n"
