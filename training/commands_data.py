@@ -13,6 +13,7 @@ from training.commands_fetch import add_fetch
 from training.console import make_console, print_json
 
 _OUT = make_console()
+_MOST_GAPS = 20
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -76,8 +77,10 @@ def _print_verified(result: data.Verified) -> None:
         if result.exchange is not None and result.fetched_ms is not None:
             fetched = f"fetched from {result.exchange}, last on {minute(result.fetched_ms)} UTC"
             _OUT.print(f"       {escape(fetched)}", highlight=False)
-        for gap in result.gaps:
+        for gap in result.gaps[:_MOST_GAPS]:
             _OUT.print(f"       gap: {gap.missing} from {minute(gap.first_ms)}", style="dim", highlight=False)
+        if (more := len(result.gaps) - _MOST_GAPS) > 0:
+            _OUT.print(f"       ... and {more:,} more: --json lists them all", style="dim", highlight=False)
     for problem in result.problems:
         _OUT.print(f"       {problem}", style="red", markup=False, highlight=False)
 

@@ -84,7 +84,10 @@ def _add_validation(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--validation-from", type=as_moment, metavar="DATE", help="the same, by its first day")
     group.add_argument(
-        "--patience", type=int, metavar="N", help="end after N scores without improvement (default 0: never)"
+        "--patience",
+        type=int,
+        metavar="N",
+        help="end after N scores without improvement, counted from the first that trades (default 0: never)",
     )
     group.add_argument("--min-delta", type=float, metavar="X", help="what counts as an improvement (default 0)")
     group.add_argument("--gates", choices=_ON_OFF, help="leave out members that fail (default on)")

@@ -8,7 +8,6 @@
 Nothing is written elsewhere. The same command goes on with it; so does one that asks for more seeds or algorithms.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from typing import Any, Self
 from training.compare import TrialResult
 from training.data import write_together
 from training.errors import TrainingError
+from training.locks import lock
 
 FORMAT = "sacd compare 1"
 REPORT = "report.json"
@@ -40,7 +40,10 @@ class CompareDirectory:
             self._trials.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"--out {path}: {error.strerror}: name a place that can be written") from error
-        self._descriptor = _lock(path)
+        self._descriptor = lock(
+            path / _LOCK,
+            lambda owner: f"--out {path}: process {owner} compares there: wait for it, or name another",
+        )
         try:
             self._require_identity(json.loads(json.dumps(identity)))
         except BaseException:
@@ -119,21 +122,3 @@ def _read_result(place: Path) -> TrialResult | None:
 
 def _bytes(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"
-
-
-def _lock(path: Path) -> int:
-    """Return a descriptor that holds the directory; the lock ends with the process, however that ends."""
-    place = path / _LOCK
-    try:
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise TrainingError(f"{place}: {error.strerror}: correct its permissions") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
-        os.close(descriptor)
-        raise TrainingError(f"--out {path}: process {owner} compares there: wait for it, or name another") from error
-    os.truncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor

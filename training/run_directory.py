@@ -10,7 +10,6 @@ Training writes nowhere else. (numba keeps compiled functions beside the source,
 keeps logs in its own temporary directory.)  Readers of bundles ignore `training`.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from strategy.manifest import MANIFEST, BundleManifest
 from training.bundles import TRAINING_FOLDER
 from training.data import write_together
 from training.errors import TrainingError
+from training.locks import lock
 
 RUN, REPORT = "run.json", "report.json"
 FORMAT = "sacd run 1"
@@ -163,23 +163,10 @@ class RunDirectory:
 
 
 def _lock(path: Path) -> int:
-    """Return a descriptor that holds the run; the lock ends with the process, however that ends."""
-    place = path / TRAINING_FOLDER / _LOCK
-    try:
-        descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise TrainingError(f"{place}: {error.strerror}: correct its permissions") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
-        os.close(descriptor)
-        raise TrainingError(
-            f"{path}: process {owner} trains in this directory: wait for it, or name another"
-        ) from error
-    os.truncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
+    return lock(
+        path / TRAINING_FOLDER / _LOCK,
+        lambda owner: f"{path}: process {owner} trains in this directory: wait for it, or name another",
+    )
 
 
 def _sync(directory: Path) -> None:

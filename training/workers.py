@@ -8,6 +8,7 @@ changes it.
 import os
 import signal
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -240,6 +241,7 @@ class _PipeLink:
 def _work(connection: Connection, task: Task, shared: Any) -> None:  # noqa: ANN401
     """Be the process of one task."""
     os.nice(LOWEST_PRIORITY)
+    warnings.formatwarning = lambda message, *_: f"{task.name}: {message}\n"
     ended = perform(task, shared, _PipeLink(connection, task.folder))
     try:
         data = ForkingPickler.dumps(ended)

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from strategy.candle_table import CandleTable
-from tests.fakes.trading import HOUR_MS
+from tests.fakes.trading import HOUR_MS, random_table
 from tests.training.command_line import TABLE, Run, nameless
-from tests.training.markets import write_table
+from tests.training.markets import changed, write_table
 
 
 def gap_table() -> CandleTable:
@@ -127,3 +127,14 @@ def test_verify_takes_the_symbol_it_is_told(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("data", "verify", nameless(tmp_path, gap_table()), "--symbol", "SOL/USDT")
     assert code == 0
     assert "SOL/USDT 1h, 5 candles" in out
+
+
+def test_verify_names_the_first_gaps_and_counts_the_rest(run: Run, tmp_path: Path) -> None:
+    table = random_table(60, seed=1)
+    sparse = changed(table, open_ms=np.arange(60) * 2 * HOUR_MS)  # every second hour is missing
+    _, out, _ = run("data", "verify", write_table(sparse, tmp_path))
+    gaps = [line.strip() for line in out.splitlines() if line.strip().startswith(("gap:", "..."))]
+    assert len(gaps) == 21
+    assert gaps[-1] == "... and 39 more: --json lists them all"
+    _, out, _ = run("data", "verify", tmp_path / "btcusdt-1h.csv", "--json")
+    assert len(json.loads(out)["files"][0]["gaps"]) == 59
