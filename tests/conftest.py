@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# Before NumPy is imported, as the program does it: with several threads sums round otherwise, and bytes would differ.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Whoever starts the tests in the background may have SIGINT ignored, which every child inherits: tests of Ctrl-C, and
 # pytest itself, need it to mean what it means on a terminal.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -24,6 +24,7 @@ from training.errors import TrainingError
 from training.export import library_versions
 from training.workers import LOWEST_PRIORITY, ONE_THREAD, End, Ended, Outcome, Task, Tell, perform
 
+_NOT_BEGUN = "it had not begun"
 _LOOK_EVERY_S = 0.5
 _REACHED_WITHIN_S = 3.0
 _ANSWERED_WITHIN_S = 15.0
@@ -89,7 +90,7 @@ class RayPool:
         try:
             ended, files = self._ray.get(ref)
         except errors.TaskCancelledError:
-            return Outcome(index=index, end=End.STOPPED, reason="it had not begun")
+            return Outcome(index=index, end=End.STOPPED, reason=_NOT_BEGUN)
         except errors.RayTaskError as error:
             return Outcome(index=index, end=End.FAILED, reason=_first_line(error.cause))
         except errors.RayError as error:
@@ -113,8 +114,11 @@ class _Board:
         self._begun: list[int] = []
         self._is_stopping = False
 
-    def begin(self, index: int) -> None:
-        self._begun.append(index)
+    def begin(self, index: int) -> bool:
+        """Note that a task begins; return whether it may: what a freed processor takes up too late does not."""
+        if not self._is_stopping:
+            self._begun.append(index)
+        return not self._is_stopping
 
     def tell(self, index: int, told: Any) -> bool:  # noqa: ANN401
         """Take a word of a task; return whether it is to stop. Of several words only the last is kept."""
@@ -175,7 +179,8 @@ def _work(shared: Any, packed: _Packed, board: Any, index: int) -> tuple[Ended, 
 
     ray = _ray()
     os.nice(LOWEST_PRIORITY)
-    ray.get(board.begin.remote(index))
+    if not ray.get(board.begin.remote(index)):
+        return Ended(end=End.STOPPED, reason=_NOT_BEGUN), packed.files
     here = library_versions()
     if here != packed.versions:
         return Ended(end=End.FAILED, reason=_unlike(packed.versions, here)), {}
