@@ -20,6 +20,7 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.environment_peer import steps_s
 from benchmarks.market import hourly_candles, setup_for
 from benchmarks.result import Result
 from benchmarks.timing import spread, take_turns
@@ -135,18 +136,7 @@ def _single_timer(env: TradingEnv | TraderEnv, steps: int) -> Timer:
     env.reset(seed=1)
     env.step(actions[0])
 
-    def step_s() -> float:
-        env.reset(seed=1)
-        elapsed_s, started_s = 0.0, time.process_time()
-        for action in actions:
-            _, _, is_ruined, is_over, _ = env.step(action)
-            if is_ruined or is_over:
-                elapsed_s += time.process_time() - started_s
-                env.reset(seed=1)
-                started_s = time.process_time()
-        return (elapsed_s + time.process_time() - started_s) / steps
-
-    return step_s
+    return lambda: steps_s(env, actions) / steps
 
 
 def _batch_timer(env: VectorTradingEnv) -> Timer:

@@ -14,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from training.checkpoint import Checkpoints
-from training.data import write_together
+from training.disk import write_together
 from training.errors import Diverged, Interrupted, TrainingError
 from training.model_state import Weights, capture, is_finite, restore, weights_of
 from training.packing import pack

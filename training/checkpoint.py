@@ -17,7 +17,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from training.data import write_together
+from training.disk import write_together
 from training.errors import TrainingError
 from training.packing import pack, unpack
 

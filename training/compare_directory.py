@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from training.compare import TrialResult
-from training.data import write_together
+from training.disk import write_together
 from training.errors import TrainingError
 from training.locks import lock
 

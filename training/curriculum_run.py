@@ -25,7 +25,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from training.algorithms import deterministic_act
 from training.checkpoint import Checkpoints, drop_replay
 from training.curriculum import Curriculum, Stage, held_of, make_stages, practice_of
-from training.data import write_together
+from training.disk import write_together
 from training.errors import TrainingError
 from training.history import History
 from training.market import setup_of

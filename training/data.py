@@ -7,8 +7,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from training.candles import (
     read_bytes,
     read_candle_file,
 )
+from training.disk import write_together
 from training.errors import TrainingError
 
 _CSV, _CSV_GZ, _PARQUET = ".csv", ".csv.gz", ".parquet"
@@ -206,42 +205,6 @@ def _imported(read: CandleFile, out: Path, data: bytes) -> Imported:
 def provenance_path(path: Path) -> Path:
     """Return where the provenance of `path` lies."""
     return path.with_name(path.name + ".json")
-
-
-def write_together(contents: dict[Path, bytes]) -> None:
-    """Put every file in place, each whole, in order. All are on disk under other names before the first is renamed.
-
-    Raises TrainingError when one cannot be written.
-    """
-    waiting: list[tuple[str, Path]] = []
-    try:
-        for path, data in contents.items():
-            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            waiting.append((name, path))
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        for name, path in waiting:
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        _sync_directory(next(iter(contents)).parent)
-    except OSError as error:
-        place = next(iter(contents))
-        raise TrainingError(
-            f"{place}: cannot be written ({error.strerror}): free space or give another place"
-        ) from error
-    finally:
-        for name, _ in waiting:
-            Path(name).unlink(missing_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # ---- verify and list --------------------------------------------------------------------------------------------

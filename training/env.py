@@ -7,8 +7,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from strategy.decision import ACTION_HIGH, ACTION_LOW
-from strategy.observation import N_OBSERVATION, OBSERVATION_LIMIT
+from strategy.observation import N_OBSERVATION
 from strategy.trader import Reference, Setup
 from training.accounts import FAILED, Accounts
 from training.draws import Draws
@@ -18,21 +17,12 @@ from training.kernel import CUT_OFF, RUINED
 from training.kernel_calls import observe_at, step_one
 from training.kernel_records import DESK, REASONS
 from training.reward import COMPONENTS, RewardSettings
+from training.spaces import action_space, observation_space
 
 _REASONS = [reason.value for reason in REASONS]
 _FLOAT = np.dtype(np.float32)
 # Names of this module: each step saves the way through another one's.
 _contiguous, _empty = np.ascontiguousarray, np.empty
-
-
-def observation_space() -> gymnasium.Space[NDArray[np.float32]]:
-    """Return what a policy sees."""
-    return gymnasium.spaces.Box(-OBSERVATION_LIMIT, OBSERVATION_LIMIT, (N_OBSERVATION,), np.float32)
-
-
-def action_space() -> gymnasium.Space[NDArray[np.float32]]:
-    """Return what a policy says: direction, size, confidence."""
-    return gymnasium.spaces.Box(np.array(ACTION_LOW, np.float32), np.array(ACTION_HIGH, np.float32), dtype=np.float32)
 
 
 class TradingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):

@@ -38,6 +38,7 @@ from strategy.manifest import (
     TrainingRecord,
 )
 from strategy.policy import Activation, Actor, Ensemble, Float32Array
+from training.disk import sync_directory
 from training.errors import BundleError, ExportError
 
 TOLERANCE = 1e-6
@@ -298,11 +299,11 @@ def _write_directory(directory: Path, files: Mapping[str, bytes]) -> None:
             fresh.chmod(0o755)
             for name in sorted(files, key=lambda name: (name == MANIFEST, name)):
                 _write_durably(fresh / name, files[name])
-            _sync(fresh)
+            sync_directory(fresh)
             fresh.replace(directory)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)  # gone already when it was renamed
-        _sync(directory.parent)
+        sync_directory(directory.parent)
     except OSError as error:
         raise BundleError(f"{directory}: the bundle cannot be written: {error}") from error
 
@@ -316,11 +317,3 @@ def _write_durably(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

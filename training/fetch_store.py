@@ -21,7 +21,8 @@ import numpy as np
 from strategy.candle import Timeframe
 from strategy.candle_table import VALUE_COLUMNS, CandleTable
 from training.candles import parse_candles, read_bytes
-from training.data import encoded, provenance_path, write_together
+from training.data import encoded, provenance_path
+from training.disk import write_together
 from training.errors import TrainingError
 from training.fetch_pages import Gap, Page, Restated, joined
 

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from strategy.manifest import MANIFEST, BundleManifest
 from training.bundles import TRAINING_FOLDER
-from training.data import write_together
+from training.disk import sync_directory, write_together
 from training.errors import TrainingError
 from training.locks import lock
 
@@ -148,7 +148,7 @@ class RunDirectory:
             manifest = write(fresh)
             for file in sorted(fresh.iterdir(), key=lambda file: (file.name == MANIFEST, file.name)):
                 file.replace(self.path / file.name)
-                _sync(self.path)
+                sync_directory(self.path)
             fresh.rmdir()
         except OSError as error:
             raise TrainingError(f"{self.path}: the bundle cannot be written: {error.strerror}; then resume") from error
@@ -167,14 +167,6 @@ def _lock(path: Path) -> int:
         path / TRAINING_FOLDER / _LOCK,
         lambda owner: f"{path}: process {owner} trains in this directory: wait for it, or name another",
     )
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _gib(size: int) -> str:

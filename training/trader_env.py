@@ -12,8 +12,8 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from strategy.decision import ACTION_HIGH, ACTION_LOW, THRESHOLD
-from strategy.observation import N_OBSERVATION, OBSERVATION_LIMIT
+from strategy.decision import THRESHOLD
+from strategy.observation import N_OBSERVATION
 from strategy.order import OrderReport
 from strategy.session import Session
 from strategy.trader import Outcome, Reference, Setup, Sight, Trader, Votes
@@ -29,6 +29,7 @@ from training.reward import (
     reward,
     reward_parameters,
 )
+from training.spaces import action_space, observation_space
 
 _ALONE = (1.0,)
 
@@ -71,9 +72,7 @@ class TraderEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._reward = reward_parameters(settings, setup.limits, setup.timeframe.candles_per_year)
         self._reward_state, self._components = np.zeros(STATE_SIZE), np.zeros(len(COMPONENTS))
         self._features = [history.features() for history in self._histories]
-        limit, low, high = OBSERVATION_LIMIT, np.array(ACTION_LOW, np.float32), np.array(ACTION_HIGH, np.float32)
-        self.observation_space = gymnasium.spaces.Box(-limit, limit, (N_OBSERVATION,), np.float32)
-        self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
+        self.observation_space, self.action_space = observation_space(), action_space()
         self.session: Session
         self._history: History
         self._sight: Sight

@@ -23,11 +23,11 @@ from strategy.observation import OBSERVATION_HASH
 from strategy.policy import Activation
 from training.bundles import TRAINING_FOLDER, read_bundle
 from training.callbacks import BEST
-from training.env import action_space, observation_space
 from training.errors import TrainingError
 from training.model_state import Weights, load_weights, weights_of
 from training.packing import unpack
 from training.plan import MemberPlan, Settings
+from training.spaces import action_space, observation_space
 
 FINE_TUNING_RATE = 1e-5
 _ENTROPY = "variable.log_ent_coef"

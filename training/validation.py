@@ -20,8 +20,8 @@ class Score:
     sharpe: of daily returns, annualised; the mean over the symbols, each counting the same: one symbol's lucky year
     cannot stand for all, as it could in the curve of their sum.  A symbol with fewer than two days, or whose account
     never moved, counts as 0.  total_return, exposure: means over the symbols, shares.  max_drawdown: the deepest of
-    any.  trades: candles on which
-    something was filled, of all symbols.  actions: share of the candles on which the policy asked for each.
+    any.  trades: candles on which something was filled, of all symbols.  actions: share of the candles on which the
+    policy asked for each.
     """
 
     sharpe: float

@@ -23,12 +23,12 @@ from strategy.trader import Reference, Setup
 from training import kernel, kernel_calls
 from training.accounts import FAILED, Accounts
 from training.draws import Draws
-from training.env import action_space, observation_space
 from training.episode import Episode, Randomisation
 from training.errors import TrainingError
 from training.history import History
 from training.kernel_records import ACCOUNT
 from training.reward import RewardSettings
+from training.spaces import action_space, observation_space
 
 _ENDED = kernel.RUINED | kernel.CUT_OFF
 

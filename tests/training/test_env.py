@@ -1,7 +1,5 @@
 """The single compiled environment: what others demand of it, its seeds, and what it refuses."""
 
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium.utils.env_checker
@@ -12,6 +10,7 @@ from stable_baselines3 import SAC
 
 from strategy.candle_table import CandleTable
 from tests.fakes.trading import BTC, ETH, setup
+from tests.training.checkers import messages_of
 from tests.training.markets import FIRST, history
 from tests.training.twins import Twins, always, random_actions, setup_with
 from training.env import TradingEnv
@@ -32,13 +31,6 @@ def make_env(*tables: CandleTable, length: int | None = 50, **named: Any) -> Tra
 
 
 # ---- what others demand of an environment -----------------------------------------------------------------------
-def messages_of(check: Callable[[], None]) -> list[str]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        check()
-    return [str(warning.message) for warning in caught]
-
-
 def test_gymnasium_accepts_it_without_a_warning() -> None:
     check = gymnasium.utils.env_checker.check_env
     assert messages_of(lambda: check(make_env(), skip_render_check=True)) == []

@@ -1,5 +1,3 @@
-import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +17,7 @@ from strategy.risk import VerdictReason
 from strategy.session import Session
 from strategy.trader import Trader
 from tests.fakes.trading import BTC, ETH, setup
+from tests.training.checkers import messages_of
 from tests.training.markets import FIRST, changed, history, other_future, with_gap
 from training import history as history_module
 from training.episode import Episode, Randomisation
@@ -83,13 +82,6 @@ def session_by_hand(table: CandleTable, start: int, actions: NDArray[np.float32]
 
 
 # ---- what others demand of an environment -----------------------------------------------------------------------
-def messages_of(check: Callable[[], None]) -> list[str]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        check()
-    return [str(warning.message) for warning in caught]
-
-
 def test_gymnasium_accepts_it_without_a_warning() -> None:
     check = gymnasium.utils.env_checker.check_env
     assert messages_of(lambda: check(make_env(), skip_render_check=True)) == []
