@@ -11,23 +11,25 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import structlog
 from rich.console import Console
 
+from daemon.app_feed import make_feed
+from daemon.app_journal import open_or_restore
+from daemon.app_status import status
+from daemon.app_upkeep import Upkeep
+from daemon.app_watchers import Guarded, Readiness
 from daemon.clock import SystemClock
 from daemon.config import Config
 from daemon.control import ControlServer
 from daemon.engine import COMMANDS, Engine
 from daemon.errors import ConfigError, FatalError, SacdError
-from daemon.events import Decided, Event, Started
-from daemon.feed_file import FileFeed
-from daemon.feed_simulated import SimulatedFeed
-from daemon.fold import Memory
+from daemon.events import Started
 from daemon.health import Health, candle_interval_s
 from daemon.http import HttpServer
-from daemon.journal import SqliteJournal
+from daemon.journal_reader import has_entries
 from daemon.log_sink import LogSink
 from daemon.logs import Logs, LogStream, RotatingFile, configure_logging
 from daemon.metrics import MetricsSink
@@ -40,88 +42,17 @@ from daemon.run_record import account_of, run_record, version
 from daemon.serving import load_model, make_engine, make_trader
 from daemon.terminal import TerminalView
 from strategy.bundle import Bundle
-from strategy.features import WINDOW, FeatureWindow
+from strategy.features import FeatureWindow
+from strategy.instrument import Instrument
 from strategy.order import Order, OrderEvent, OrderReport, Side
-from strategy.trader import Setup, Trader
+from strategy.trader import Setup
 
-_HISTORY = WINDOW + 100
-"""Candles fetched before the first decision: the window, and some for those a venue lacks."""
+if TYPE_CHECKING:
+    from daemon.app_live import LiveAccount
+
 _LAG_EVERY_S = 0.5
 _log = structlog.get_logger()
 _Answer = TypeVar("_Answer")
-
-
-def make_feed(config: Config, clock: Clock) -> Feed:
-    """Return the feed the configuration names."""
-    market = config.market
-    match market.source:
-        case "simulated":
-            return SimulatedFeed(
-                symbols=market.symbols,
-                timeframe=config.timeframe,
-                instruments=config.instruments(),
-                seed=market.simulated.seed,
-                candles_per_second=market.candles_per_second,
-                history=_HISTORY,
-                clock=clock,
-            )
-        case "file":
-            return FileFeed(
-                paths=market.file.paths,
-                symbols=market.symbols,
-                timeframe=config.timeframe,
-                instruments=config.instruments(),
-                candles_per_second=market.candles_per_second,
-                clock=clock,
-                start_ms=market.file.start_ms,
-                end_ms=market.file.end_ms,
-                history=_HISTORY,
-            )
-        case "exchange":
-            from daemon.feed_ccxt import CcxtFeed  # noqa: PLC0415 - only here, so that its parts load only when used
-
-            return CcxtFeed(
-                exchange_id=config.exchange.id,
-                ccxt_options=config.exchange.ccxt,
-                symbols=market.symbols,
-                timeframe=config.timeframe,
-                history=_HISTORY,
-                clock=clock,
-                stale_after_s=config.exchange.stale_after_s,
-                grace_s=config.exchange.grace_s,
-                generator=random.Random(),  # noqa: S311 - jitter of pauses, no secret
-            )
-
-
-class _Guarded:
-    """A sink that cannot stop the main path: one that fails is reported once and left out from then on."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._has_failed = False
-
-    def publish(self, event: Event) -> None:
-        if self._has_failed:
-            return
-        try:
-            self._sink.publish(event)
-        except Exception:  # noqa: BLE001 - whoever watches may fail in any way; trading goes on without it
-            self._has_failed = True
-            _log.exception("sink_failed", sink=type(self._sink).__name__)
-
-
-class _Readiness:
-    """Tells systemd, and the log, when the first candle of the present has gone all the way through."""
-
-    def __init__(self, notifier: SystemdNotifier) -> None:
-        self._notifier = notifier
-        self._is_ready = False
-
-    def publish(self, event: Event) -> None:
-        if not self._is_ready and isinstance(event, Decided):
-            self._is_ready = True
-            self._notifier.ready("trading")
-            _log.info("ready")
 
 
 @dataclass(slots=True)
@@ -137,11 +68,28 @@ class _Watchers:
 class App:
     """One daemon from start to end."""
 
-    def __init__(self, config: Config, environ: Mapping[str, str], console: Console, log_stream: TextIO) -> None:
-        """console: where a live view may be shown.  log_stream: where log lines go without one."""
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        console: Console,
+        log_stream: TextIO,
+        *,
+        overrides: Mapping[str, Any] | None = None,
+        accept_recovery: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        """console: where a live view may be shown.  log_stream: where log lines go without one.
+
+        overrides: what a person allowed for this run, for the journal.  accept_recovery: go on from a restored journal.
+        clock: another one than the machine's, for rehearsals.
+        """
         self._config = config
         self._console = console
-        self._clock = SystemClock()
+        self._overrides = overrides
+        self._accept_recovery = accept_recovery
+        self._clock = SystemClock() if clock is None else clock
+        self._generator = random.Random()  # noqa: S311 - jitter of pauses, no secret
         self._notifier = SystemdNotifier(environ, os.getpid())
         self._has_view = TerminalView.suits(console)
         self._log_stream = log_stream
@@ -157,44 +105,76 @@ class App:
             self._make_state_dir()
             stack.callback(self._logs().close)
             bundle = load_model(self._config)
-            feed = make_feed(self._config, self._clock)
+            account = self._account(stack)
+            feed = make_feed(self._config, self._clock, None if account is None else account.budget)
             stack.push_async_callback(feed.close)
             if self._has_view and feed.is_live:
                 self._console.print(f"connecting to {self._config.exchange.id} ...", style="dim")
-            instruments = await self._unless_stopped(feed.instruments())
-            if instruments is None:
+            opened = await self._unless_stopped(self._look(feed, account))
+            if opened is None:
                 _log.info("stopped", reason=self._reason, detail="before the account was opened")
                 return
             watchers = self._watchers(feed.is_live)
             url = await self._serve_http(stack, watchers)
             # What can be refused without the account has been: only now is there a file of it.
-            journal = SqliteJournal.open(journal_path(self._config), self._clock)
+            journal, _ = open_or_restore(journal_path(self._config), self._clock, self._accept_recovery)
             stack.push_async_callback(journal.close)
-            setup = self._setup(instruments)
+            setup = self._setup(opened)
             trader = make_trader(setup, bundle, self._config.daemon.initial_cash)
             recovered = recover(journal_path(self._config), trader, account_of(self._config))
-            engine = self._engine(
+            broker = None if account is None else account.open(trader, recovered.memory)
+            engine = make_engine(
                 trader,
                 recovered.memory,
-                bundle=bundle,
-                is_live=feed.is_live,
+                bundle,
+                broker=broker,
                 journal=journal,
+                clock=self._clock,
                 sinks=watchers.sinks,
+                cash=self._config.daemon.initial_cash,
+                checkpoint_every=self._config.journal.checkpoint_every,
+                is_live=feed.is_live,
             )
             # What can still be refused comes before the first record of the run.
             events = feed.events(dict(recovered.memory.last))
             await self._serve_control(stack, watchers, engine)
-            await engine.start(run_record(self._config, setup, bundle))
-            await self._reopen(engine, feed.is_live)
-            self._is_open = True
-            if watchers.view is not None:
-                watchers.view.metrics_url = f"{url}metrics" if url else ""
-                watchers.view.start()
-                stack.callback(watchers.view.stop)
+            await engine.start(lambda setup: run_record(self._config, setup, bundle, self._overrides))
+            self._show(stack, watchers, url)
             tell = _log.warning if recovered.mismatches else _log.info
             tell("recovered", decisions=recovered.memory.decisions, mismatches=recovered.mismatches, metrics=url)
             self._announce(watchers.sinks, engine, bundle, recovered)
-            await self._trade(engine, events, watchers, is_live=feed.is_live)
+            if account is None:
+                await self._reopen(engine, feed.is_live)
+            elif not await self._unless_stopped(account.start(engine, is_new=recovered.is_new)):
+                await account.end()
+                await engine.stop(self._reason)
+                return
+            self._is_open = True
+            upkeep = Upkeep(self._config, self._clock, journal, engine)
+            await self._trade(engine, events, watchers, account, upkeep, is_live=feed.is_live)
+
+    def _account(self, stack: AsyncExitStack) -> "LiveAccount | None":
+        """Return the account at the exchange, None on paper."""
+        if not self._config.is_live:
+            return None
+        from daemon.app_live import LiveAccount  # noqa: PLC0415 - only here, so that its parts load only when used
+
+        account = LiveAccount(self._config, self._clock, self._generator, accept_recovery=self._accept_recovery)
+        stack.push_async_callback(account.end)
+        return account
+
+    async def _look(self, feed: Feed, account: "LiveAccount | None") -> Mapping[str, Instrument]:
+        """Return the steps of the symbols; a new account at an exchange is looked at before anything of it exists."""
+        instruments = await feed.instruments()
+        if account is not None and not has_entries(journal_path(self._config)):
+            await account.look(is_new=True)
+        return instruments
+
+    def _show(self, stack: AsyncExitStack, watchers: _Watchers, url: str) -> None:
+        if watchers.view is not None:
+            watchers.view.metrics_url = f"{url}metrics" if url else ""
+            watchers.view.start()
+            stack.callback(watchers.view.stop)
 
     async def _unless_stopped(self, asked: Coroutine[Any, Any, _Answer]) -> _Answer | None:
         """Return what the venue answers, None when a signal comes first."""
@@ -255,36 +235,20 @@ class App:
             candles_per_second=config.market.candles_per_second,
         )
         health = Health(self._clock, is_live=is_live, candle_interval_s=pace)
-        metrics = MetricsSink(symbols=config.market.symbols, is_live=is_live, version=version())
+        metrics = MetricsSink(
+            symbols=config.market.symbols,
+            is_live=is_live,
+            version=version(),
+            clock=self._clock,
+            slippage_rate=config.cost_model().slippage_rate,
+        )
         view = None
         if self._has_view:
             view = TerminalView(self._console, self._clock, journal=str(path))
-        sinks: list[Sink] = [health, metrics, _Readiness(self._notifier), LogSink(_log, journal=str(path))]
+        sinks: list[Sink] = [health, metrics, Readiness(self._notifier), LogSink(_log, journal=str(path))]
         if view is not None:
             sinks.append(view)
-        return _Watchers(health, metrics, view, [_Guarded(sink) for sink in sinks])
-
-    def _engine(
-        self,
-        trader: Trader,
-        memory: Memory,
-        *,
-        bundle: Bundle,
-        is_live: bool,
-        journal: SqliteJournal,
-        sinks: Sequence[Sink],
-    ) -> Engine:
-        return make_engine(
-            trader,
-            memory,
-            bundle,
-            journal=journal,
-            clock=self._clock,
-            sinks=sinks,
-            cash=self._config.daemon.initial_cash,
-            checkpoint_every=self._config.journal.checkpoint_every,
-            is_live=is_live,
-        )
+        return _Watchers(health, metrics, view, [Guarded(sink) for sink in sinks])
 
     async def _reopen(self, engine: Engine, is_live: bool) -> None:
         """Hand what was in flight to the venue again; on a live feed an old purchase is stale and ends instead.
@@ -293,9 +257,10 @@ class App:
         """
         now_ms, span_ms = self._clock.now_ms(), self._config.timeframe.span_ms
         fresh, stale = list[Order](), list[Order]()
-        for status in list(engine.memory.orders.values()):
-            is_old = is_live and now_ms - status.order.decided_ms > span_ms
-            (stale if is_old and status.order.side is Side.BUY else fresh).append(status.order)
+        for open_order in list(engine.memory.orders.values()):
+            order = open_order.order
+            is_old = is_live and now_ms - order.decided_ms > span_ms
+            (stale if is_old and order.side is Side.BUY else fresh).append(order)
         engine.expire(
             OrderReport(
                 client_id=order.client_id,
@@ -342,6 +307,7 @@ class App:
             risk=trader.risk,
             warm_up=max(windows),
             at_ms=self._clock.now_ms(),
+            orders=tuple(engine.memory.orders.values()),
         )
         for sink in sinks:
             sink.publish(started)
@@ -352,26 +318,38 @@ class App:
             asyncio.get_running_loop().add_signal_handler(number, self._stop, signal.Signals(number).name)
 
     async def _trade(
-        self, engine: Engine, events: AsyncIterator[FeedEvent], watchers: _Watchers, *, is_live: bool
+        self,
+        engine: Engine,
+        events: AsyncIterator[FeedEvent],
+        watchers: _Watchers,
+        account: "LiveAccount | None",
+        upkeep: Upkeep,
+        *,
+        is_live: bool,
     ) -> None:
         trading = asyncio.create_task(engine.run(events))
         helpers = [
             asyncio.create_task(self._measure_lag(watchers.metrics)),
             asyncio.create_task(self._feed_watchdog(watchers)),
+            *upkeep.tasks(),
         ]
         if is_live:
             helpers.append(asyncio.create_task(engine.watch()))
+        venue = [] if account is None else account.tasks()
         stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait({trading, stopping, *helpers}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({trading, stopping, *helpers, *venue}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._notifier.stopping("ending")
             await engine.quiesce(trading)
             for task in (*helpers, stopping):
                 task.cancel()
+            ended = [task for task in (trading, *helpers, *venue) if task.done()]
+            if account is not None:
+                await account.end()
         if self._failure is not None:
             raise self._failure
-        failed = [t for t in (trading, *helpers) if t.done() and not t.cancelled() and t.exception() is not None]
+        failed = [task for task in ended if not task.cancelled() and task.exception() is not None]
         if failed:
             raise failed[0].exception() or SacdError("a task ended without a reason")
         await engine.stop(self._reason)
@@ -409,38 +387,6 @@ class App:
             self._failure = error
             self._stopping.set()
             raise
-
-
-def status(engine: Engine, health: Health) -> dict[str, Any]:
-    """Return what `sacd status` shows: the documented object of `--json`."""
-    trader, memory = engine.trader, engine.memory
-    portfolio, state = trader.portfolio, trader.risk
-    return {
-        "state": state.state.value,
-        "reason": None if state.reason is None else state.reason.value,
-        "paused": state.is_paused,
-        "model": engine.model.id,
-        "equity": portfolio.equity,
-        "cash": portfolio.cash,
-        "drawdown": portfolio.drawdown,
-        "fees": portfolio.fees,
-        "hold_equity": memory.hold_equity(trader),
-        "decisions": memory.decisions,
-        "orders_in_flight": len(memory.orders),
-        "positions": {
-            symbol: {
-                "quantity": position.quantity,
-                "average_entry": position.average_entry,
-                "mark": position.mark,
-                "exposure": portfolio.exposure(symbol),
-                "unrealised_return": position.unrealised_return,
-                "stop": None if (stop := trader.stops[symbol]) is None else stop.stop_price,
-                "last_candle_ms": memory.last[symbol].open_ms if symbol in memory.last else None,
-            }
-            for symbol, position in portfolio.positions.items()
-        },
-        "health": health.report().to_json(),
-    }
 
 
 def run_until_done(main: Callable[[], Coroutine[Any, Any, None]]) -> int:

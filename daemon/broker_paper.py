@@ -17,6 +17,8 @@ from strategy.simulation import SimulatedExchange
 class PaperBroker:
     """Implements `ports.Broker`. funds: the account's cash in quote; held: what it holds of a symbol in base."""
 
+    is_live = False
+
     def __init__(
         self,
         *,
@@ -28,7 +30,7 @@ class PaperBroker:
         last: Iterable[Candle] = (),
     ) -> None:
         self._exchange = SimulatedExchange(instruments, costs, funds, held)
-        self._is_live = is_live
+        self._is_live_feed = is_live
         for candle in last:
             self._exchange.see(candle)
 
@@ -62,7 +64,7 @@ class PaperBroker:
             case CandleGroup():
                 for candle in event.candles:
                     # A live candle tells of trades that were already seen one by one.
-                    if self._is_live and not event.is_backfill:
+                    if self._is_live_feed and not event.is_backfill:
                         self._exchange.see(candle)
                     else:
                         yield from self._exchange.on_candle(candle)
@@ -70,6 +72,9 @@ class PaperBroker:
     def protect(self, symbol: str, stop: Order | None) -> None:
         """Replace the protective stop of `symbol`; None removes it."""
         self._exchange.protect(symbol, stop)
+
+    def release(self) -> None:
+        """Nothing leaves."""
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -4,40 +4,36 @@ import ipaddress
 import os
 import shutil
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from daemon import journal_reader
-from daemon.app import make_feed
+from daemon.app_feed import make_feed
+from daemon.arming import refuse_other_journal
+from daemon.check_result import CheckResult, good, warns
 from daemon.clock import SystemClock
 from daemon.config import Config
-from daemon.errors import SacdError
+from daemon.credentials import credentials_of
+from daemon.errors import ConfigError, SacdError
+from daemon.live_checks import venue_checks
+from daemon.machine_checks import machine_checks, readiness_check
 from daemon.paths import journal_path
 from daemon.serving import load_model
+from daemon.venue import Venue
 from strategy.errors import StrategyError
+
+__all__ = ["CheckResult", "MakeVenue", "run_checks"]
 
 _LEAST_FREE_BYTES = 500 * 2**20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckResult:
-    """One thing that was looked at. detail: what was found, or what is wrong and what would be right.
+MakeVenue = Callable[[Config], Venue]
+"""Makes the venue of a configuration that has credentials; connects to nothing yet."""
 
-    is_warning: good enough to start, but something to know.
+
+async def run_checks(config: Config, make_venue: MakeVenue) -> list[CheckResult]:
+    """Look at ensemble, state directory, journal and market; in live mode also at all that real orders need.
+
+    The configuration itself was checked by loading it. make_venue: called in live mode only.
     """
-
-    name: str
-    is_good: bool
-    detail: str
-    is_warning: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as JSON types."""
-        return asdict(self)
-
-
-async def run_checks(config: Config) -> list[CheckResult]:
-    """Look at ensemble, state directory, journal and market. The configuration itself was checked by loading it."""
     looks: list[tuple[str, Callable[[Config], Awaitable[str]]]] = [
         ("ensemble", _ensemble),
         ("state directory", _state_dir),
@@ -45,25 +41,48 @@ async def run_checks(config: Config) -> list[CheckResult]:
         ("market", _market),
     ]
     digest = f"{config.daemon.mode}, source {config.market.source}, {', '.join(config.market.symbols)}"
-    results = [CheckResult(name="configuration", is_good=True, detail=digest)]
+    results = [good("configuration", digest)]
     for name, look in looks:
         try:
-            results.append(CheckResult(name=name, is_good=True, detail=await look(config)))
+            results.append(good(name, await look(config)))
         except (SacdError, StrategyError) as error:
-            results.append(CheckResult(name=name, is_good=False, detail=str(error)))
-    return [*results, _http(config)]
+            results.append(CheckResult.of_error(name, error))
+    results.append(_http(config))
+    return [*results, *await _live(config, make_venue)] if config.is_live else results
+
+
+async def _live(config: Config, make_venue: MakeVenue) -> list[CheckResult]:
+    """Look at what only real orders need; at the exchange with the key itself, where there is one."""
+    results = [*machine_checks(config), *_readiness(config)]
+    if not all(result.is_good for result in results if result.name == "credentials"):
+        return results  # there is nothing to ask the exchange with
+    config = config.with_credentials(credentials_of(config.credential_file))
+    try:
+        venue = make_venue(config)
+    except ConfigError as error:
+        return [*results, CheckResult.of_error("exchange", error)]
+    try:
+        return [*results, *await venue_checks(config, venue)]
+    finally:
+        await venue.close()
+
+
+def _readiness(config: Config) -> list[CheckResult]:
+    try:
+        return [readiness_check(config, load_model(config).manifest)]
+    except SacdError:
+        return []  # told as that of the ensemble
 
 
 def _http(config: Config) -> CheckResult:
     http = config.http
     if not http.enabled:
-        return CheckResult(name="http", is_good=True, detail="off")
+        return good("http", "off")
     detail = f"{http.host} port {http.port}"
     # The configuration lets through nothing but addresses and this name.
     if http.host == "localhost" or ipaddress.ip_address(http.host).is_loopback:
-        return CheckResult(name="http", is_good=True, detail=detail)
-    warning = "metrics and health are readable by whoever reaches this address"
-    return CheckResult(name="http", is_good=True, detail=f"{detail}: {warning}", is_warning=True)
+        return good("http", detail)
+    return warns("http", f"{detail}: metrics and health are readable by whoever reaches this address")
 
 
 async def _ensemble(config: Config) -> str:
@@ -90,6 +109,7 @@ async def _journal(config: Config) -> str:
     found = journal_reader.verify(path)
     if not found.is_sound:
         raise SacdError(f"{path}: damaged at entry {found.first_bad_seq}: {found.reason}")
+    refuse_other_journal(config)
     return f"{path}: {found.entries} entries, all sound"
 
 

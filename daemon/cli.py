@@ -9,17 +9,23 @@ import errno
 import json
 import logging
 import os
+import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
+from daemon.commands_journal import add_journal_verbs
+from daemon.commands_report import add_report
 from daemon.config import Config, load_config
 from daemon.errors import SacdError
 from strategy.errors import StrategyError
+
+if TYPE_CHECKING:
+    from daemon.venue import Venue
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
@@ -30,7 +36,7 @@ _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_op
 
 app = typer.Typer(
     name="sacd",
-    help="Trades crypto on paper with an ensemble of Soft Actor-Critic policies.",
+    help="Trades crypto, on paper or live, with an ensemble of Soft Actor-Critic policies.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -39,6 +45,8 @@ journal_app = typer.Typer(help="Show, export and verify the journal.", no_args_i
 models_app = typer.Typer(help="Show the trained ensembles.", no_args_is_help=True)
 app.add_typer(journal_app, name="journal")
 app.add_typer(models_app, name="models")
+add_journal_verbs(journal_app)
+add_report(app)
 
 
 def command_line() -> int:
@@ -94,21 +102,45 @@ def _print_json(value: Any) -> None:  # noqa: ANN401 - JSON types
 
 # ---- the daemon -------------------------------------------------------------------------------------------------
 @app.command()
-def run(config: ConfigPath = DEFAULT_CONFIG) -> None:
+def run(
+    config: ConfigPath = DEFAULT_CONFIG,
+    confirmed: Annotated[
+        bool, typer.Option("--yes-trade-real-money", help='Needed with mode = "live", unless in a sandbox.')
+    ] = False,
+    accept_recovery: Annotated[
+        bool, typer.Option("--accept-recovery", help="Go on, live, from a journal that was restored from a backup.")
+    ] = False,
+) -> None:
     """Trade until Ctrl-C; the account continues from its journal next time."""
     from daemon.app import App, run_until_done  # noqa: PLC0415 - what the other verbs do not need
+    from daemon.arming import arm  # noqa: PLC0415
 
-    loaded, console = _config(config), Console()
-    raise typer.Exit(run_until_done(lambda: App(loaded, os.environ, console, sys.stdout).run()))
+    armed, console = arm(_config(config), confirmed=confirmed, accept_recovery=accept_recovery), Console()
+    daemon = App(
+        armed.config, os.environ, console, sys.stdout, overrides=armed.overrides, accept_recovery=accept_recovery
+    )
+    raise typer.Exit(run_until_done(daemon.run))
+
+
+def _venue_of(config: Config) -> "Venue":
+    from daemon.app_live import make_budget, make_venue  # noqa: PLC0415 - only where orders are real
+    from daemon.clock import SystemClock  # noqa: PLC0415
+
+    clock = SystemClock()
+    return make_venue(config, clock, make_budget(config, clock), random.Random())  # noqa: S311 - jitter, no secret
 
 
 @app.command()
 def check(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """Check configuration, ensemble, state directory, journal and, if there is one, the exchange."""
+    """Check configuration, ensemble, state directory, journal and, if there is one, the exchange.
+
+    Exit code: 0 when all is well, else what `sacd run` would end with.
+    """
+    from daemon.check_result import exit_code_of  # noqa: PLC0415
     from daemon.checks import run_checks  # noqa: PLC0415
 
     _quiet_logs()
-    results = asyncio.run(run_checks(_config(config)))
+    results = asyncio.run(run_checks(_config(config), _venue_of))
     if as_json:
         _print_json({"checks": [result.to_json() for result in results], "ok": all(r.is_good for r in results)})
     else:
@@ -118,8 +150,7 @@ def check(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
             mark = good if result.is_good else "[red]failed[/]"
             console.print(f"{mark} {result.name}: ", end="")
             console.print(result.detail, markup=False, highlight=False)
-    if not all(result.is_good for result in results):
-        raise typer.Exit(1)
+    raise typer.Exit(exit_code_of(results))
 
 
 def _ask(config: Path, verb: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr, ValidationError
 
+from daemon.config_live import CONTRADICTIONS, refused_variables
 from daemon.config_mistakes import KeyPath, Mistake, invalid_value, nearest, shown
 from daemon.config_sections import (
     SYMBOL,
@@ -25,6 +26,7 @@ from daemon.config_sections import (
     ExecutionSection,
     HttpSection,
     JournalSection,
+    LiveSection,
     LogSection,
     MarketSection,
     RiskSection,
@@ -35,6 +37,7 @@ from daemon.config_sections import (
 )
 from daemon.config_sources import Document, passwords_in, read_document
 from daemon.errors import ConfigError
+from daemon.live_settings import EntryStyle, ExternalRule, LiveSettings, OrderStyle
 from daemon.redact import Json, Redactor
 from strategy.candle import Timeframe
 from strategy.errors import InvalidParameters
@@ -54,12 +57,14 @@ class Config(Section):
     strategy: StrategySection = Field(default_factory=no_keys)
     risk: RiskSection = Field(default_factory=no_keys)
     execution: ExecutionSection = Field(default_factory=no_keys)
+    live: LiveSection = Field(default_factory=no_keys)
     steps: dict[str, StepsSection] = Field({}, alias="instruments")
     journal: JournalSection = Field(default_factory=no_keys)
     http: HttpSection = Field(default_factory=no_keys)
     control: ControlSection = Field(default_factory=no_keys)
     log: LogSection = Field(default_factory=no_keys)
     _credentials: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _systemd_credentials: Path | None = PrivateAttr(default=None)
 
     @property
     def timeframe(self) -> Timeframe:
@@ -70,6 +75,16 @@ class Config(Section):
     def control_socket(self) -> Path:
         """Where the running daemon listens for commands."""
         return self.control.socket or self.daemon.state_dir / "control.sock"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether orders are to reach the exchange."""
+        return self.daemon.mode == "live"
+
+    @property
+    def credential_file(self) -> Path | None:
+        """Where the secrets of the exchange lie; None when nothing says so. In live mode loading does not read it."""
+        return self.exchange.credentials or self._systemd_credentials
 
     def strategy_parameters(self) -> StrategyParameters:
         """Return how votes become a target exposure."""
@@ -83,6 +98,23 @@ class Config(Section):
         """Return what a simulated trade costs."""
         return self.execution.build()  # type: ignore[no-any-return]  # of the record the section was made from
 
+    def live_settings(self) -> LiveSettings:
+        """Return how real orders are sent and watched."""
+        live = self.live
+        return LiveSettings(
+            symbols=self.market.symbols,
+            instance=self.daemon.instance,
+            order=OrderStyle(live.order),
+            entry=EntryStyle(live.entry),
+            collar=live.collar,
+            maker_wait_s=live.maker_wait_s,
+            external=ExternalRule(live.external),
+            max_order_value=live.max_order_value,
+            max_position_value=live.max_position_value,
+            max_orders_per_minute=live.max_orders_per_minute,
+            decision_age_s=live.decision_age_s,
+        )
+
     def instruments(self) -> dict[str, Instrument]:
         """Return the steps of every configured symbol in its order; empty when the exchange is to say them."""
         if self.market.source == "exchange":
@@ -92,6 +124,12 @@ class Config(Section):
     def credentials(self) -> dict[str, str]:
         """Return what the exchange asks for, by ccxt's names; for its constructor alone, never to be shown."""
         return dict(self._credentials)
+
+    def with_credentials(self, credentials: Mapping[str, str]) -> "Config":
+        """Return the same configuration with other credentials."""
+        config = self.model_copy()
+        config._credentials = MappingProxyType(dict(credentials))  # noqa: SLF001  # its own
+        return config
 
     def secrets(self) -> tuple[str, ...]:
         """Return every literal value that must not be written anywhere, for `daemon.redact.Redactor`."""
@@ -114,8 +152,9 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     """Return the configuration in the file `path`, overridden by `environ`.
 
     Overrides are called SACD_SECTION__KEY and hold TOML values, text without quotes. Credentials come from
-    SACD_CREDENTIALS__NAME or from exchange.toml in $CREDENTIALS_DIRECTORY. $STATE_DIRECTORY, as systemd sets it, is
-    the state directory where none is written. Raises ConfigError with one line per mistake, all of them.
+    SACD_CREDENTIALS__NAME or from exchange.toml in $CREDENTIALS_DIRECTORY; in live mode from a file only, which is not
+    read here (see `daemon.credentials`). $STATE_DIRECTORY, as systemd sets it, is the state directory where none is
+    written. Raises ConfigError with one line per mistake, all of them.
     """
     try:
         return _load(path, environ)
@@ -129,11 +168,14 @@ def _load(path: Path, environ: Mapping[str, str]) -> Config:
     directory = Path(os.path.abspath(path)).parent  # noqa: PTH100  # resolve() would follow a link to the file
     config, mistakes = _validate(document, directory)
     mistakes += _contradictions(config, {mistake.path for mistake in mistakes})
+    if config.is_live:
+        mistakes += refused_variables(document.variables)
     if mistakes:
         lines = dict.fromkeys(str(mistake.from_any(document.origins)) for mistake in mistakes)
         count = f"{len(lines)} mistake{'s' if len(lines) > 1 else ''}"
         raise ConfigError("\n".join((f"{path}: {count}", *(f"  {line}" for line in lines))))
     config._credentials = MappingProxyType(dict(document.credentials))  # noqa: SLF001  # made here, and only here
+    config._systemd_credentials = document.credential_file  # noqa: SLF001  # as above
     return config
 
 
@@ -379,5 +421,6 @@ _CHECKS: tuple[tuple[tuple[KeyPath, ...], Callable[[Config], Iterator[Mistake]]]
     ((("exchange", "grace_s"), ("market", "timeframe")), _grace_within_candle),
     ((("exchange", "id"), ("market", "source")), _exchange_is_known),
     ((("strategy",), ("risk",), ("execution",)), _records_agree),
+    *CONTRADICTIONS,
 )
 """Each check with the keys it rests on."""

@@ -27,6 +27,7 @@ from strategy.errors import InvalidCandle, InvalidParameters
 from strategy.instrument import Instrument
 from strategy.parameters import CostModel, RiskLimits, StrategyParameters
 
+_AN_AMOUNT = "write an amount of the quote currency"
 SYMBOL = re.compile(r"[A-Za-z0-9.$-]{1,20}/[A-Za-z0-9.$-]{1,20}")
 
 
@@ -41,12 +42,14 @@ def _absolute(value: object, info: ValidationInfo) -> object:
     return Path(info.context, text)
 
 
-def _no_socket(value: object, info: ValidationInfo) -> object:
+def _none_or_absolute(value: object, info: ValidationInfo) -> object:
     return None if value == "" else _absolute(value, info)
 
 
 FilePath = Annotated[Path, BeforeValidator(_absolute)]
 """A path as written, made absolute from the directory of the configuration file, which is the validation context."""
+NoFilePath = Annotated[Path | None, BeforeValidator(_none_or_absolute)]
+"""The same, and None for ""."""
 
 
 def _matching(pattern: str, wrong: str) -> AfterValidator:
@@ -155,16 +158,9 @@ class DaemonSection(Section):
     instance: Annotated[str, _matching(r"[a-z0-9-]{1,16}", "is no name of an instance")] = Field(
         "paper", description="write 1-16 characters of a-z, 0-9 and -"
     )
-    mode: Literal["paper", "live"] = Field("paper", description='write "paper"')
+    mode: Literal["paper", "live"] = Field("paper", description='write "paper" or "live"')
     state_dir: FilePath = Field(Path("var"), description="write the path of a directory")
     initial_cash: float = Field(100_000.0, gt=0.0, le=1e12, description="write an amount of the quote currency above 0")
-
-    @field_validator("mode")
-    @classmethod
-    def _not_yet_live(cls, value: str) -> str:
-        if value == "live":
-            raise Wrong("live trading is not built yet", 'write "paper", which trades real prices with play money')
-        return value
 
 
 class SimulatedSection(Section):
@@ -215,13 +211,25 @@ class MarketSection(Section):
 
 
 class ExchangeSection(Section):
-    """[exchange]: the venue. ccxt: handed to ccxt's constructor as it stands."""
+    """[exchange]: the venue. ccxt: handed to ccxt's constructor as it stands.
+
+    credentials: None is exchange.toml in systemd's credential directory.  budget_file: None is shared with nobody.
+    """
 
     id: Annotated[str, _matching(r"[a-z0-9]{1,40}", "is no name of an exchange")] = Field(
         "binance", description='write the name ccxt gives the exchange, such as "binance" or "kraken"'
     )
     stale_after_s: float = Field(60.0, ge=1.0, le=86_400.0, description="write seconds from 1 to 86400, such as 60.0")
     grace_s: float = Field(5.0, ge=0.0, le=3_600.0, description="write seconds from 0 to 3600, such as 5.0")
+    sandbox: bool = False
+    credentials: NoFilePath = Field(None, description='write the path of a file such as "/etc/sacd/exchange.toml"')
+    budget_file: NoFilePath = Field(
+        None,
+        description='write the path of a file that every daemon here names, such as "/var/lib/sacd/binance.budget"',
+    )
+    request_share: float = Field(
+        1.0, gt=0.0, le=1.0, description="write a share above 0 and at most 1, such as 0.5 for one of two daemons"
+    )
     ccxt: dict[str, Any] = Field({}, description="write a table such as { timeout = 10000, options = { } }")
 
 
@@ -239,6 +247,26 @@ class ExecutionSection(_keys_of(CostModel)):  # type: ignore[misc]  # made from 
     """[execution]: what a simulated trade costs."""
 
 
+class LiveSection(Section):
+    """[live]: how real orders are sent, and what they may never exceed; used when daemon.mode is "live".
+
+    max_order_value, max_position_value: quote; 0 is not set, which live trading refuses.
+    """
+
+    order: Literal["limit", "market"] = Field("limit", description='write "limit" or "market"')
+    entry: Literal["taker", "maker"] = Field("taker", description='write "taker" or "maker"')
+    collar: float = Field(0.005, gt=0.0, le=0.2, description="write a share above 0 and at most 0.2, such as 0.005")
+    maker_wait_s: float = Field(30.0, ge=1.0, le=3_600.0, description="write seconds from 1 to 3600, such as 30.0")
+    external: Literal["ignore", "adopt", "halt"] = Field("halt", description='write "ignore", "adopt" or "halt"')
+    max_order_value: float = Field(0.0, ge=0.0, le=1e12, description=f"{_AN_AMOUNT}, such as 1000.0")
+    max_position_value: float = Field(0.0, ge=0.0, le=1e12, description=f"{_AN_AMOUNT}, such as 5000.0")
+    max_orders_per_minute: int = Field(30, ge=1, le=1_000, description="write a whole number from 1 to 1000")
+    decision_age_s: float = Field(60.0, ge=1.0, le=86_400.0, description="write seconds from 1 to 86400, such as 60.0")
+    allow_unproven: Annotated[str, _matching(r"([0-9a-f]{16})?", "is no id of an ensemble")] = Field(
+        "", description='write the 16 digits that `sacd models list` shows for one ensemble, or ""'
+    )
+
+
 class StepsSection(Section):
     """[instruments."BASE/QUOTE"]: price step, quantity step, smallest order value."""
 
@@ -254,9 +282,13 @@ class StepsSection(Section):
 
 
 class JournalSection(Section):
-    """[journal]: how often the whole state is written beside the events."""
+    """[journal]: how often the whole state is written beside the events, and how often all of it is copied."""
 
     checkpoint_every: int = Field(256, ge=1, le=1_000_000, description="write a whole number from 1 to 1000000")
+    backup_every_s: float = Field(
+        3_600.0, ge=0.0, le=604_800.0, description="write seconds from 0 (never) to 604800, such as 3600.0"
+    )
+    keep: int = Field(24, ge=1, le=10_000, description="write a whole number from 1 to 10000")
 
 
 class HttpSection(Section):
@@ -272,7 +304,7 @@ class HttpSection(Section):
 class ControlSection(Section):
     """[control]: the Unix socket of status, pause, resume and flatten; an empty path is state_dir/control.sock."""
 
-    socket: Annotated[Path | None, BeforeValidator(_no_socket)] = Field(
+    socket: NoFilePath = Field(
         None, description='write the path of a socket of at most 107 bytes, such as "/run/sacd/control.sock"'
     )
 

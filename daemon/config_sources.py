@@ -43,11 +43,14 @@ class Document:
     """Configuration as written, before its meaning is checked.
 
     values: nested tables.  origins: the environment variable behind a path.  credentials: ccxt name -> secret.
+    variables: those of the environment that hold credentials.  credential_file: what systemd handed over, read or not.
     """
 
     values: dict[str, Any]
     origins: dict[KeyPath, str] = field(default_factory=dict)
     credentials: dict[str, str] = field(default_factory=dict)
+    variables: list[str] = field(default_factory=list)
+    credential_file: Path | None = None
     mistakes: list[Mistake] = field(default_factory=list)
 
 
@@ -57,12 +60,12 @@ def read_document(path: Path, environ: Mapping[str, str], model: type[BaseModel]
     Raises ConfigError when the file cannot be read or is no TOML: then nothing else can be told.
     """
     document = Document(values=read_toml(path))
-    _read_credential_file(document, environ)
     for name in sorted(environ):
         if name.upper().startswith(CREDENTIAL_PREFIX):
             _take_credential(document, name, environ[name])
         elif name.startswith(PREFIX) and name not in FOREIGN_NAMES:
             _override(document, model, name, environ[name])
+    _take_credential_file(document, environ)
     for where, table, key in list(_entries(document.values, ())):
         _refuse_secret(document, where, table, key)
     _check_ccxt(document)
@@ -87,20 +90,39 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f'{path}: is not TOML: {error}; write key = value, and text "in quotes"') from None
 
 
-def _read_credential_file(document: Document, environ: Mapping[str, str]) -> None:
-    directory = environ.get("CREDENTIALS_DIRECTORY")
-    path = Path(directory, "exchange.toml") if directory else None
-    if path is None or not path.exists():
-        return
+def read_credentials(path: Path) -> tuple[dict[str, str], list[Mistake]]:
+    """Return the secrets in a credential file by ccxt's names, and what is wrong with it, never with a value.
+
+    Raises ConfigError when it cannot be read or is no TOML.
+    """
     known = {name.lower(): name for name in CREDENTIAL_NAMES}
+    credentials, mistakes = dict[str, str](), list[Mistake]()
     for key, value in read_toml(path).items():
         name = known.get(key.lower())
         if name is not None and isinstance(value, str) and value:
-            document.credentials[name] = value
+            credentials[name] = value
             continue
         wrong = "is no credential" if name is None else "is not text"
         right = f'write name = "value" with one of: {", ".join(CREDENTIAL_NAMES)}'
-        document.mistakes.append(Mistake(path=(key,), shown=MASK, wrong=wrong, right=right, origin=str(path)))
+        mistakes.append(Mistake(path=(key,), shown=MASK, wrong=wrong, right=right, origin=str(path)))
+    return credentials, mistakes
+
+
+def _is_live(document: Document) -> bool:
+    section = document.values.get("daemon")
+    return isinstance(section, dict) and section.get("mode") == "live"
+
+
+def _take_credential_file(document: Document, environ: Mapping[str, str]) -> None:
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        return
+    document.credential_file = path = Path(directory, "exchange.toml")
+    # In live mode they are read by whoever trades, once the file is known to be tight: see `daemon.credentials`.
+    if not _is_live(document) and path.exists():
+        credentials, mistakes = read_credentials(path)
+        document.credentials = {**credentials, **document.credentials}
+        document.mistakes += mistakes
 
 
 # ---- environment -----------------------------------------------------------------------------------------------
@@ -109,6 +131,7 @@ def _take_credential(document: Document, variable: str, value: str) -> None:
     name = known.get(variable[len(CREDENTIAL_PREFIX) :].replace("_", "").lower())
     if name is not None and value:
         document.credentials[name] = value
+        document.variables.append(variable)
         return
     wrong = "is no credential" if name is None else "is empty"
     right = f"{CREDENTIAL_PREFIX} is followed by one of: {', '.join(CREDENTIAL_NAMES).upper()}"
@@ -143,6 +166,8 @@ def _path_of(model: type[BaseModel], variable: str) -> KeyPath | None:
 
 
 def _nearest_variable(model: type[BaseModel], variable: str) -> str:
+    if is_secret_name(variable):
+        return f"a secret is called {CREDENTIAL_PREFIX} and one of: {', '.join(CREDENTIAL_NAMES).upper()}"
     near = nearest(variable.upper(), (f"{PREFIX}{'__'.join(path).upper()}" for path in every_key(model)))
     return f"did you mean {near}?" if near else f"write {PREFIX}SECTION__KEY, or unset it"
 
@@ -181,9 +206,7 @@ def _refuse_secret(document: Document, path: KeyPath, table: dict[str, Any], key
     if is_secret_name(key) and not isinstance(value, bool | None):
         del table[key]
         name = next((name for name in CREDENTIAL_NAMES if name.lower() == key.replace("_", "").lower()), "secret")
-        right = (
-            f"give it as {CREDENTIAL_PREFIX}{name.upper()}, or as {name} in exchange.toml among systemd's credentials"
-        )
+        right = f"write it as {name} into the file that exchange.credentials names, which only its owner may read"
         wrong = "is a secret, which must not stand here"
     elif isinstance(value, str) and _has_password(value) and not _is_overridden(document, path):
         table[key] = ""

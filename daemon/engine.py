@@ -3,45 +3,53 @@
 Order of steps for a group of final candles: fill what was waiting, decide, write everything down in one durable
 transaction, and only then let orders leave. Records stand in the journal in the order in which they changed the
 account, which is what `fold.py` rests on: what a candle fills comes before the candle, its decisions right behind it.
-Knows ports and strategy, nothing of exchanges, files or screens.
+A live venue answers when it likes: what it tells comes in as news between two events of the feed, and what it makes
+necessary stands in the same transaction. Knows ports and strategy, nothing of exchanges, files or screens.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from daemon import records
-from daemon.errors import SacdError
+from daemon import crash_points, records
+from daemon.errors import FatalError, SacdError
 from daemon.events import (
     AccountMarked,
     CandleTaken,
     CommandTaken,
     Decided,
     Event,
-    Filled,
+    ExitForced,
     JournalWritten,
-    OrderMoved,
     Stopped,
 )
+from daemon.exits import Exits
 from daemon.feed_watch import FeedWatch
 from daemon.fold import Memory
+from daemon.ledger import Ledger
 from daemon.ports import (
     Broker,
+    BrokerNews,
     CandleGroup,
     Clock,
+    External,
     FeedEvent,
     FeedStatus,
     Gap,
     Journal,
     LateCandle,
+    LiveBroker,
     MarketTrade,
+    NewSteps,
+    OrderPath,
     Record,
     Sink,
+    StopLost,
 )
-from strategy.order import Order, OrderReport, OrderStatus, Side
+from strategy.order import Order, OrderReport, Side
 from strategy.risk import Approved
-from strategy.trader import Outcome, Trader, Voters
+from strategy.trader import Outcome, Setup, Trader, Voters
 
 _BATCH = 400
 """Backfilled candle groups that share a transaction: nothing depends on them until a decision follows."""
@@ -60,7 +68,6 @@ class Model:
 class _Counters:
     decisions: int = 0
     orders: int = 0
-    fills: int = 0
 
 
 class Engine:
@@ -93,8 +100,10 @@ class Engine:
         self._checkpoint_at = memory.decisions + checkpoint_every
         self._is_live = is_live
         self._watch = FeedWatch(clock)
+        self._ledger = Ledger(trader, memory, broker, self._publish)
+        self._exits = Exits(trader, memory, self._ledger, clock)
+        self._run_record: Callable[[Setup], Record] = _not_started
         self._run_seq = 0
-        self._waiting: list[Record] = []
         self._lock = asyncio.Lock()
         self._count = _Counters()
 
@@ -121,10 +130,10 @@ class Engine:
             case FeedStatus():
                 await self._on_feed(event)
             case Gap():
-                self._waiting.append(records.of_gap(event))
+                self._ledger.waiting.append(records.of_gap(event))
                 self._publish(event)
             case LateCandle():
-                self._waiting.append(records.of_late(event))
+                self._ledger.waiting.append(records.of_late(event))
                 self._publish(event)
 
     # ---- candles ------------------------------------------------------------------------------------------------
@@ -134,26 +143,30 @@ class Engine:
         for candle in group.candles:
             self._publish(CandleTaken(candle=candle, is_backfill=False, at_ms=now_ms))
         await self._hear(group.candles[0].close_ms)
-        self._apply(self._broker.on_market(group))
+        self._ledger.apply(self._broker.on_market(group))
         # On a live feed a market order may have found no trade for a whole candle: what is decided now starts from
         # what is really held, so a purchase of before must not come on top of it.
         await self._withdraw_buys("no trade came while its candle lasted", {candle.symbol for candle in group.candles})
         self._take_in(group)
+        self._tell_in_flight()
         outcomes = self.trader.on_candles(group.candles, self.model.voters)
         self.memory.start_hold(self.trader, outcomes, self._cash)
-        last_seq = await self._write(self._decisions(outcomes))  # on disk before anything leaves the process
+        orders = [o.verdict.order for o in outcomes if isinstance(o.verdict, Approved)]
+        if orders:
+            crash_points.at("decided")
+        decided = [*self._decisions(outcomes), *self._ledger.intents(outcomes)]
+        first_seq = await self._write(decided) - len(decided) + 1  # on disk before anything leaves the process
         latency_s = self._clock.monotonic_s() - started_s
-        await self._submit([o.verdict.order for o in outcomes if isinstance(o.verdict, Approved)])
         for outcome in outcomes:
-            self._broker.protect(outcome.sight.candle.symbol, outcome.stop)
+            self._ledger.protect(outcome.sight.candle.symbol, outcome.stop)
+        await self._submit(orders)
         self._count.decisions += len(outcomes)
-        first_seq = last_seq - len(outcomes) + 1
         for i, outcome in enumerate(outcomes):
             self._publish(Decided(outcome=outcome, model_id=self.model.id, latency_s=latency_s, seq=first_seq + i))
         self._publish_account()
         if self.memory.decisions >= self._checkpoint_at:
             self._checkpoint_at = self.memory.decisions + self._checkpoint_every
-            self._waiting.append(self._checkpoint())
+            self._ledger.waiting.append(self._checkpoint())
 
     def _decisions(self, outcomes: Iterable[Outcome]) -> list[Record]:
         """Note decisions and the orders they approved; returns their records."""
@@ -167,31 +180,32 @@ class Engine:
 
     async def _warm(self, group: CandleGroup) -> None:
         now_ms = self._clock.now_ms()
-        self._apply(self._broker.on_market(group))
+        self._ledger.apply(self._broker.on_market(group))
         self._take_in(group)
         self.trader.warm(group.candles)
         for candle in group.candles:
             self._publish(CandleTaken(candle=candle, is_backfill=True, at_ms=now_ms))
-        if len(self._waiting) >= _BATCH:
+        if len(self._ledger.waiting) >= _BATCH:
             await self._write([])
 
     def _take_in(self, group: CandleGroup) -> None:
-        self._waiting.append(records.of_group(group))
+        self._ledger.waiting.append(records.of_group(group))
         self.memory.take_candles(group)
 
     # ---- between candles ----------------------------------------------------------------------------------------
     async def _on_trade(self, trade: MarketTrade) -> None:
         held = self.trader.portfolio
         await self._hear(trade.at_ms)
-        self._apply(self._broker.on_market(trade))
+        self._ledger.apply(self._broker.on_market(trade))
         before = self.trader.portfolio
+        self._tell_in_flight()
         approved = self.trader.on_price(trade.symbol, trade.price, trade.at_ms)
         if self.trader.portfolio is not before:  # a limit is broken, also where nothing can be sold
             await self._withdraw_buys("a limit of the account is broken")
             payload = {"symbol": trade.symbol, "price": trade.price, "at_ms": trade.at_ms}
             await self._command_orders("risk", payload, approved)
-        elif self._waiting:
-            await self._write([])
+        else:
+            await self._settle()
         if self.trader.portfolio is not held:
             self._publish_account()
 
@@ -228,7 +242,9 @@ class Engine:
     async def _set_feed(self, status: FeedStatus, *, is_stale: bool, is_skewed: bool) -> None:
         self.trader.set_feed(is_stale=is_stale, is_skewed=is_skewed)
         payload = {"health": status.health.value, "detail": status.detail}
-        self._waiting.append(Record(kind="feed", payload={**payload, "is_stale": is_stale, "is_skewed": is_skewed}))
+        self._ledger.waiting.append(
+            Record(kind="feed", payload={**payload, "is_stale": is_stale, "is_skewed": is_skewed})
+        )
         if is_stale:
             await self._withdraw_buys("the feed is not live")
         self._publish(status)
@@ -249,6 +265,7 @@ class Engine:
                     effect = "trading; the drawdown is counted from here" + self._still_held()
                 case "flatten":
                     await self._withdraw_buys("everything is being sold")
+                    self._tell_in_flight()
                     approved = self.trader.flatten(now_ms)
                     effect = f"paused, {len(approved)} positions are being sold"
                 case _:
@@ -272,65 +289,125 @@ class Engine:
         await self._write([Record(kind=kind, payload=stored)])
         await self._submit(orders)
 
+    # ---- what a live venue tells --------------------------------------------------------------------------------
+    async def follow(self, broker: LiveBroker) -> None:
+        """Take what a live broker tells, group by group, until it has no more to tell.
+
+        Each group and all that follows from it are one transaction. Raises FatalError for what cannot be.
+        """
+        async for group in broker.news():
+            async with self._lock:
+                held = self.trader.portfolio
+                for news in group:
+                    await self._hear_broker(news)
+                await self._settle()
+                if self.trader.portfolio is not held:
+                    self._publish_account()
+
+    async def _hear_broker(self, news: BrokerNews) -> None:
+        match news:
+            case OrderReport():
+                self._ledger.apply([news])
+            case OrderPath():
+                if news.needs_person:
+                    await self._withdraw_buys("the venue refuses our key")
+                self._ledger.order_path(news, self._clock.now_ms())
+            case External():
+                if news.halts:
+                    halted = {news.symbol} if news.symbol else None
+                    await self._withdraw_buys("somebody else changed the account", halted)
+                self._ledger.external(news)
+            case NewSteps():
+                await self._change_steps(news)
+            case StopLost():
+                if news.is_last:
+                    self._exits.expose(news.symbol)
+                self._ledger.stop_lost(news)
+
+    async def _change_steps(self, news: NewSteps) -> None:
+        """Go on under other steps, which a run record of its own stands for, and around closed markets."""
+        setup = self.trader.setup
+        instruments = {symbol: news.instruments.get(symbol, known) for symbol, known in setup.instruments.items()}
+        if instruments != setup.instruments:
+            self.trader.begin(replace(setup, instruments=instruments), self.trader.reference)
+            self._run_seq = await self._write([self._run_record(self.trader.setup)])
+        if news.closed != self.trader.risk.closed:
+            self.trader.set_venue(closed=news.closed)
+            detail = f"no orders in {', '.join(sorted(news.closed))}" if news.closed else "all markets take orders"
+            self._ledger.venue(self._clock.now_ms(), detail)
+        self._publish(news)
+
+    def _tell_in_flight(self) -> None:
+        if self._broker.is_live:
+            self.memory.tell_in_flight(self.trader)
+
+    async def _settle(self) -> None:
+        """Write what waits, if anything does, and send what has to go."""
+        exits = self._exits.due() if self._broker.is_live else []
+        if self._ledger.waiting:
+            await self._write([])
+        await self._submit(exits)
+        for order in exits:
+            self._publish(ExitForced(order=order))
+
     # ---- orders -------------------------------------------------------------------------------------------------
     async def _submit(self, orders: Iterable[Order]) -> None:
-        """Send orders. An older one still in flight was meant for the same holding: it ends first."""
+        """Send orders that are on disk. An older one still in flight was meant for the same holding: it ends first."""
         for order in orders:
             for older in self.memory.before(order):
-                self._apply(await self._broker.cancel(older, "a newer order takes its place"))
+                self._ledger.apply(await self._broker.cancel(older, "a newer order takes its place"))
             self._count.orders += 1
-            self._apply(await self._broker.submit(order))
+            self._ledger.apply(await self._broker.submit(order))
+        self._broker.release()
 
     async def _withdraw_buys(self, reason: str, symbols: Collection[str] | None = None) -> None:
         """End what would still raise exposure; symbols: None means all."""
         for status in list(self.memory.orders.values()):
             order = status.order
             if order.side is Side.BUY and (symbols is None or order.symbol in symbols):
-                self._apply(await self._broker.cancel(order, reason))
+                self._ledger.apply(await self._broker.cancel(order, reason))
 
     async def resubmit(self, orders: Iterable[Order]) -> None:
         """Hand orders that a recovery found open to the paper venue again, and protect what is held."""
-        await self._submit(orders)
         for symbol, stop in self.trader.stops.items():
-            self._broker.protect(symbol, stop)
+            self._ledger.protect(symbol, stop)
+        await self._submit(orders)
 
     def expire(self, reports: Iterable[OrderReport]) -> None:
         """Note orders that a recovery found too old to be sent."""
-        self._apply(reports)
-
-    def _apply(self, reports: Iterable[OrderReport]) -> None:
-        """Fold what the venue says into orders, account and stops, report by report."""
-        for report in reports:
-            stop = self.trader.stops[report.symbol]
-            before = self.memory.orders.get(report.client_id)
-            status = self.memory.move_order(
-                report.client_id,
-                report.event,
-                0.0 if report.fill is None else report.fill.quantity,
-                None if stop is None else OrderStatus(order=stop),
-            )
-            if status == before:
-                continue  # what is submitted again after a restart is accepted again: nothing new
-            self._waiting.append(records.of_report(report, status.state))
-            self._publish(OrderMoved(report=report, state=status.state))
-            if report.fill is not None:
-                self._count.fills += 1
-                self._waiting.append(records.of_fill(report.fill))
-                self._broker.protect(report.symbol, self.trader.on_fill(report.fill))
-                self._publish(Filled(fill=report.fill))
+        self._ledger.apply(reports)
 
     # ---- memory -------------------------------------------------------------------------------------------------
     async def _write(self, more: Sequence[Record]) -> int:
-        written, self._waiting = [*self._waiting, *more], []
+        """Write what waits and `more` in one transaction and let what rests on it leave; returns the last seq."""
+        written, self._ledger.waiting = [*self._ledger.waiting, *more], []
+        if any(record.kind == "fill" for record in written):
+            crash_points.at("fill_received")
         started_s = self._clock.monotonic_s()
         last_seq = await self._journal.append(written)
         self._publish(JournalWritten(seconds=self._clock.monotonic_s() - started_s, records=len(written)))
+        _mark_written(written)
+        self._broker.release()
         return last_seq
 
-    async def start(self, run: Record) -> None:
-        """Write the record that a run begins."""
+    async def start(self, run_record: Callable[[Setup], Record]) -> None:
+        """Write the record that a run begins.
+
+        run_record: returns it for a setup; asked again when the venue changes its steps.
+        """
         async with self._lock:
-            self._run_seq = await self._write([run])
+            self._run_record = run_record
+            self._run_seq = await self._write([run_record(self.trader.setup)])
+            if self._broker.is_live:
+                self._forget_venue()
+                self._ledger.waiting.extend(self._ledger.missing_intents())
+                await self._settle()
+
+    def _forget_venue(self) -> None:
+        """Take the venue for open until the broker of this run says otherwise: what a former one found is old."""
+        if self.trader.risk.is_cut_off or self.trader.risk.closed:
+            self.trader.set_venue(is_cut_off=False, closed=())
+            self._ledger.venue(self._clock.now_ms(), "a new run: the venue is asked again")
 
     async def stop(self, reason: str) -> Stopped:
         """Write the last state and return the summary."""
@@ -343,7 +420,7 @@ class Engine:
                 cash=self._cash,
                 decisions=self._count.decisions,
                 orders=self._count.orders,
-                fills=self._count.fills,
+                fills=self._ledger.fills,
                 hold_equity=self.memory.hold_equity(self.trader),
                 quote=next(iter(self.trader.setup.instruments.values())).quote,
                 at_ms=self._clock.now_ms(),
@@ -369,3 +446,19 @@ class Engine:
     def _publish(self, event: Event) -> None:
         for sink in self._sinks:
             sink.publish(event)
+
+
+def _not_started(_setup: Setup) -> Record:
+    raise FatalError(
+        "the venue changed its steps before a run began: nothing says under which ones decisions were made"
+    )
+
+
+def _mark_written(written: Iterable[Record]) -> None:
+    """Mark the moment between a transaction and the orders and stops that rest on it."""
+    if any(
+        record.kind == "intent" or record.payload.get("orders") or record.payload.get("order") for record in written
+    ):
+        crash_points.at("intent_committed")
+    if any(record.kind == "fill" and record.payload["side"] == Side.BUY for record in written):
+        crash_points.at("filled_no_stop")

@@ -13,6 +13,12 @@ class ConfigError(SacdError):
     exit_code = 78
 
 
+class NotArmed(SacdError):
+    """The gate says no: real money is not traded as things stand."""
+
+    exit_code = 3
+
+
 class DataError(SacdError):
     """A data file is missing or broken; names file, line and remedy."""
 

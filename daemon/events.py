@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from daemon.ports import FeedStatus, Gap, LateCandle
+from daemon.ports import External, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
 from strategy.candle import Candle
-from strategy.order import Fill, OrderReport, OrderState
+from strategy.order import Fill, Order, OrderReport, OrderState, OrderStatus
 from strategy.portfolio import Portfolio
 from strategy.risk import RiskState
 from strategy.trader import Outcome
@@ -17,6 +17,7 @@ class Started:
 
     history: candles already in the journal.  decisions: taken so far.  resumed: False for a new account.
     cash: quote the account started with.  warm_up: candles still missing before the first decision (0 when warm).
+    orders: that had not ended, protective stops at a venue among them.
     """
 
     instance: str
@@ -34,6 +35,7 @@ class Started:
     risk: RiskState
     warm_up: int
     at_ms: int
+    orders: Sequence[OrderStatus] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +63,11 @@ class Decided:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderMoved:
-    """An order changed its state."""
+    """An order changed its state. order: as it was intended, which tells its kind and when it was decided."""
 
     report: OrderReport
     state: OrderState
+    order: Order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +109,21 @@ class CommandTaken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Protected:
+    """At a venue: what is held of `symbol` is to be protected by `stop`, and by no other; None when nothing is held."""
+
+    symbol: str
+    stop: Order | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitForced:
+    """Something is sold without waiting for a candle, and that is on disk. order.reason says why."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
     """The last event: why it ended, and what the account is worth. decisions, orders, fills: of this run."""
 
@@ -133,5 +151,11 @@ Event = (
     | FeedStatus
     | Gap
     | LateCandle
+    | Protected
+    | ExitForced
+    | OrderPath
+    | External
+    | NewSteps
+    | StopLost
     | Stopped
 )

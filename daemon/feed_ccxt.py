@@ -20,10 +20,12 @@ from daemon.feed_queue import FeedQueue, HealthBoard
 from daemon.live_candles import Desk, LiveCandles, Pace, pauses, together
 from daemon.live_streams import CANDLE_WORDS, TRADE_WORDS, LiveStreams
 from daemon.ports import Clock, FeedEvent
+from daemon.rate_budget import Purpose, RateBudget
 from daemon.redact import Redactor
 from daemon.retry import Uniform
 from daemon.venue_import import only_exchange
 from daemon.venue_settings import (
+    enter_sandbox,
     instrument_of,
     near_matches,
     refuse_half_redirected,
@@ -52,6 +54,7 @@ class CcxtFeed:
     stale_after_s: silence after which a stream counts as dead.  generator: seeded, for the jitter of pauses.
     grace_s: how long a group waits for a slow symbol.  ask_after_s: how long after the end of an interval the venue
     is asked when it has shown no later candle.  confirm_s: how long REST may fail before the stream stands in.
+    sandbox: prices of the exchange's own test market.  budget: what REST requests are taken from; without one, ccxt's own limit of this connection alone holds.
     Raises ConfigError for settings that cannot work, as far as they can be told without the venue.
     """
 
@@ -71,6 +74,8 @@ class CcxtFeed:
         grace_s: float = 3.0,
         ask_after_s: float = 5.0,
         confirm_s: float = 5.0,
+        budget: RateBudget | None = None,
+        sandbox: bool = False,
     ) -> None:
         self._symbols = tuple(symbols)
         self._timeframe = timeframe
@@ -78,7 +83,7 @@ class CcxtFeed:
         self._clock = clock
         self._generator = generator
         self._pace = Pace(stale_after_s=stale_after_s, grace_s=grace_s, ask_after_s=ask_after_s, confirm_s=confirm_s)
-        self._session = _Session(exchange_id, ccxt_options, timeframe.name, clock)
+        self._session = _Session(exchange_id, ccxt_options, timeframe.name, clock, budget, sandbox=sandbox)
         self._queue = FeedQueue()
         self._runner: asyncio.Task[None] | None = None
         self._closing: asyncio.Future[None] | None = None
@@ -156,7 +161,16 @@ class CcxtFeed:
 class _Session:
     """One ccxt.pro exchange: its calls, with errors told apart and without secrets in them."""
 
-    def __init__(self, exchange_id: str, options: Mapping[str, Any], timeframe: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        exchange_id: str,
+        options: Mapping[str, Any],
+        timeframe: str,
+        clock: Clock,
+        budget: RateBudget | None,
+        *,
+        sandbox: bool,
+    ) -> None:
         if options.get("verbose"):
             raise ConfigError("[exchange] verbose = true would write keys and signatures to the log; take it out")
         refuse_half_redirected(exchange_id, options)
@@ -164,6 +178,8 @@ class _Session:
         self._options = options
         self._timeframe = timeframe
         self._clock = clock
+        self._budget = budget
+        self._sandbox = sandbox
         secrets = (
             options.get(name) for name in ("apiKey", "secret", "password", "uid", "token", "privateKey", "twofa")
         )
@@ -206,8 +222,13 @@ class _Session:
             near = near_matches(self.exchange_id, ccxt.pro.exchanges)
             raise ConfigError(f"[exchange] id: ccxt has no live data of {self.exchange_id!r}{near}")
         exchange = getattr(ccxt.pro, self.exchange_id)(with_defaults(self.exchange_id, self._options))
-        refuse_left_over(self.exchange_id, self._options, exchange.urls.get("api"))
+        if self._sandbox:
+            enter_sandbox(self.exchange_id, exchange)
+        else:
+            refuse_left_over(self.exchange_id, self._options, exchange.urls.get("api"))
         self._check_abilities(exchange)
+        if self._budget is not None:
+            self._budget.attach(exchange)
         return exchange
 
     def _check_abilities(self, exchange: Any) -> None:  # noqa: ANN401  # see __init__
@@ -300,9 +321,13 @@ class _Session:
     async def _translated(self, call: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401  # ccxt's own
         ccxt = self._ccxt
         try:
-            return await call()
+            with contextlib.nullcontext() if self._budget is None else self._budget.purpose(Purpose.PUBLIC):
+                return await call()
         except (ccxt.DDoSProtection, ccxt.RateLimitExceeded) as error:
-            self._quiet_until_s = self._clock.monotonic_s() + self._retry_after_s()
+            wait_s = self._retry_after_s()
+            self._quiet_until_s = self._clock.monotonic_s() + wait_s
+            if self._budget is not None:
+                self._budget.quiet(wait_s)
             raise TransientError(self._explain(error)) from None
         except (ccxt.AuthenticationError, ccxt.BadSymbol, ccxt.NotSupported) as error:
             raise ConfigError(f"[exchange] {self.exchange_id}: {self._explain(error)}") from None

@@ -12,14 +12,17 @@ from typing import Any
 
 from daemon import records
 from daemon.errors import FatalError
-from daemon.ports import CandleGroup, Entry
+from daemon.ports import CandleGroup, Entry, External
 from strategy.benchmark import BuyAndHold, hold_from_first_vote
 from strategy.candle import Candle
-from strategy.errors import StrategyError
+from strategy.errors import IllegalTransition, StrategyError
 from strategy.features import FeatureWindow
-from strategy.order import Order, OrderEvent, OrderStatus
+from strategy.order import Fill, Order, OrderEvent, OrderKind, OrderStatus
 from strategy.risk import Approved
 from strategy.trader import Outcome, Reference, Setup, Trader, Voters
+
+_REMEMBERED = 64
+"""Orders that have ended and are still known: a venue may tell of a fill minutes later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +39,16 @@ class Difference:
 class Memory:
     """What a run has to know besides the trader: open orders, counters, the last candles, the benchmark.
 
-    orders: by client id, oldest first.  seen: per symbol the digest of candles since its last decision.
+    orders: by client id, oldest first.  ended: the last of those that have ended, for a venue reports late.
+    fill_ids: what is known of the fills of both.  foreign: by coin, what lies in the account at the venue and belongs
+    to somebody else; None before the account was opened there.  seen: per symbol the digest of candles since its last
+    decision.
     """
 
     orders: dict[str, OrderStatus] = field(default_factory=dict)
+    ended: dict[str, OrderStatus] = field(default_factory=dict)
+    fill_ids: dict[str, list[str]] = field(default_factory=dict)
+    foreign: dict[str, float] | None = None
     last: dict[str, Candle] = field(default_factory=dict)
     seen: dict[str, str] = field(default_factory=dict)
     hold: BuyAndHold | None = None
@@ -49,14 +58,22 @@ class Memory:
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON types, for a checkpoint; the last candles are in the journal anyway."""
         hold = None if self.hold is None else asdict(self.hold)
-        orders = [records.of_status(status) for status in self.orders.values()]
-        counters = {"candles": self.candles, "decisions": self.decisions}
-        return {"orders": orders, "seen": dict(self.seen), "hold": hold, **counters}
+        return {
+            "orders": [records.of_status(status) for status in self.orders.values()],
+            "ended": [records.of_status(status) for status in self.ended.values()],
+            "fill_ids": {client_id: list(fill_ids) for client_id, fill_ids in self.fill_ids.items()},
+            "foreign": None if self.foreign is None else dict(self.foreign),
+            "seen": dict(self.seen),
+            "hold": hold,
+            "candles": self.candles,
+            "decisions": self.decisions,
+        }
 
     def restore(self, stored: Mapping[str, Any]) -> None:
         """Continue from a checkpoint."""
-        statuses = [records.read_status(values) for values in stored["orders"]]
-        self.orders = {status.order.client_id: status for status in statuses}
+        self.orders, self.ended = _read_statuses(stored["orders"]), _read_statuses(stored["ended"])
+        self.fill_ids = {client_id: list(fill_ids) for client_id, fill_ids in stored["fill_ids"].items()}
+        self.foreign = None if stored["foreign"] is None else dict(stored["foreign"])
         self.seen = dict(stored["seen"])
         self.hold = None if stored["hold"] is None else BuyAndHold(**stored["hold"])
         self.candles, self.decisions = stored["candles"], stored["decisions"]
@@ -78,29 +95,74 @@ class Memory:
         self.orders[order.client_id] = OrderStatus(order=order)
 
     def before(self, order: Order) -> list[Order]:
-        """Return the orders of the same symbol that were intended before `order` and are still in flight."""
+        """Return the orders of its symbol that were intended before `order` and are in flight, stops aside."""
         older = []
         for status in self.orders.values():
             if status.order.client_id == order.client_id:
                 break
-            if status.order.symbol == order.symbol:
+            if status.order.symbol == order.symbol and status.order.kind is not OrderKind.STOP:
                 older.append(status.order)
         return older
 
-    def move_order(self, client_id: str, event: OrderEvent, filled: float, stop: OrderStatus | None) -> OrderStatus:
-        """Return an order's status after an event; finished ones are forgotten.
+    def in_flight(self) -> frozenset[str]:
+        """Return the symbols with an order that has not ended, protective stops aside."""
+        waiting = (status.order for status in self.orders.values() if status.order.kind is not OrderKind.STOP)
+        return frozenset(order.symbol for order in waiting)
 
-        stop: the protective stop of the symbol, which is no order of its own until it triggers.
+    def known(self, client_id: str) -> OrderStatus | None:
+        """Return an order that has not ended, or ended lately; None for any other."""
+        return self.orders.get(client_id) or self.ended.get(client_id)
+
+    def move_order(self, client_id: str, event: OrderEvent, filled: float, stop: OrderStatus | None) -> OrderStatus:
+        """Return an order's status after an event; of those that have ended only the last are remembered.
+
+        filled: base, by this event.  stop: the protective stop of the symbol, which on paper is no order of its own
+        until it triggers.  Raises FatalError for an order nobody knows, and for what cannot happen to one.
         """
-        status = self.orders.get(client_id, stop)
+        status = self.known(client_id) or stop
         if status is None or status.order.client_id != client_id:
-            raise FatalError(f"order {client_id} moves, which is not in flight and no stop of ours")
-        status = status.after(event, status.filled + filled)
-        if status.is_terminal:
+            raise FatalError(
+                f"order {client_id} moves, which is not in flight, has not ended lately and is no stop of ours"
+            )
+        try:
+            status = status.after(event, status.filled + filled)
+        except IllegalTransition as error:
+            raise FatalError(f"order {client_id} of {status.order.symbol}: {error}") from error
+        if client_id in self.ended:
+            self.ended[client_id] = status
+        elif status.is_terminal:
             self.orders.pop(client_id, None)
+            self._end(client_id, status)
         else:
             self.orders[client_id] = status
         return status
+
+    def _end(self, client_id: str, status: OrderStatus) -> None:
+        self.ended[client_id] = status
+        while len(self.ended) > _REMEMBERED:
+            forgotten = next(iter(self.ended))
+            del self.ended[forgotten]
+            self.fill_ids.pop(forgotten, None)
+
+    def take_fill(self, fill: Fill, quote: str) -> bool:
+        """Note a fill of an order that is known and what it means for others; returns whether it is a stop's."""
+        status = self.known(fill.client_id)
+        if status is None:
+            return False  # of a stop that only the journal had: see `Fold`
+        self.fill_ids.setdefault(fill.client_id, []).append(fill.fill_id)
+        if fill.fee_coin:
+            # Our cash has paid a fee that the venue took in another coin: so much quote there is somebody else's now.
+            self.take_foreign(quote, fill.fee)
+        return status.order.kind is OrderKind.STOP
+
+    def take_foreign(self, asset: str, amount: float) -> None:
+        """Note what came to (> 0), or went from, that part of the account which is somebody else's."""
+        self.foreign = self.foreign or {}
+        self.foreign[asset] = self.foreign.get(asset, 0.0) + amount
+
+    def tell_in_flight(self, trader: Trader) -> None:
+        """Let `trader` know which orders have not ended: a live account does so before each decision."""
+        trader.set_in_flight(self.orders.values())
 
     def hold_equity(self, trader: Trader) -> float | None:
         """Return what buying and holding since the first decision is worth, None before it."""
@@ -112,6 +174,11 @@ class Memory:
         """Open the benchmark at the first decision that anybody voted on."""
         if self.hold is None:
             self.hold = hold_from_first_vote(trader, outcomes, cash)
+
+
+def _read_statuses(stored: Sequence[Mapping[str, Any]]) -> dict[str, OrderStatus]:
+    statuses = [records.read_status(values) for values in stored]
+    return {status.order.client_id: status for status in statuses}
 
 
 @dataclass(slots=True)
@@ -139,6 +206,7 @@ class Fold:
         self.memory = Memory()
         self._cash = cash
         self._model = ""
+        self._is_live = False
         self._group: CandleGroup | None = None
         self._decisions: list[Entry] = []
         self._has_differed = False
@@ -152,6 +220,7 @@ class Fold:
         """Continue under the parameters and the ensemble of a run, given its payload."""
         begin(self.trader, Setup.from_json(run["setup"]), reference)
         self._model = run["model"][:16]
+        self._is_live = run["account"]["mode"] == "live"
 
     def apply(self, entry: Entry, voters: Voters | Recorded) -> list[Difference]:
         """Apply one entry; returns the decisions that came out differently.
@@ -174,13 +243,11 @@ class Fold:
             raise FatalError(
                 f"journal entry {entry.seq} ({entry.kind}): decisions on the candles before it are missing"
             )
+        if self._is_live:
+            self.memory.tell_in_flight(self.trader)
         match entry.kind:
             case "candle":
                 self._take_candles(entry)
-            case "fill":
-                self.trader.on_fill(records.read_fill(payload))
-            case "order":
-                self._move_order(entry)
             case "decision":
                 yield from self._decide(entry, voters)
             case "command":
@@ -188,8 +255,47 @@ class Fold:
             case "risk":
                 approved = self.trader.on_price(payload["symbol"], payload["price"], payload["at_ms"])
                 yield from self._compare_orders(entry, approved)
+            case "exit":
+                approved = self.trader.exits(payload["symbol"], payload["at_ms"], unprotected=payload["unprotected"])
+                yield from self._compare_orders(entry, approved)
+            case "intent":
+                yield from self._protect(entry)
+            case _:
+                self._take(entry)
+
+    def _take(self, entry: Entry) -> None:
+        """Apply what only happened, and was nobody's decision."""
+        payload = entry.payload
+        match entry.kind:
+            case "order":
+                self._move_order(entry)
+            case "fill":
+                self._fill(records.read_fill(payload))
+            case "external":
+                self._external(records.read_external(payload))
+            case "venue":
+                self.trader.set_venue(is_cut_off=payload["is_cut_off"], closed=payload["closed"])
+                if payload["pauses"]:
+                    self.trader.pause()
             case "feed":
                 self.trader.set_feed(is_stale=payload["is_stale"], is_skewed=payload["is_skewed"])
+
+    def _fill(self, fill: Fill) -> None:
+        is_stop = self.memory.take_fill(fill, self.trader.setup.instruments[fill.symbol].quote)
+        self.trader.on_fill(fill, is_stop=is_stop)
+
+    def _external(self, external: External) -> None:
+        self.memory.take_foreign(external.asset, external.foreign)
+        take_external(self.trader, external)
+
+    def _protect(self, entry: Entry) -> Iterator[Difference]:
+        """Note a stop that was to be placed; it is the one that the trader has, or has to have again."""
+        stored = Order.from_json(entry.payload["order"])
+        if entry.payload["renews"]:
+            self.trader.renew_stop(stored.symbol)
+        self.memory.intend(stored)
+        if self.trader.stops[stored.symbol] != stored:
+            yield Difference(seq=entry.seq, symbol=stored.symbol, open_ms=stored.decided_ms, fields=("stop",))
 
     def _take_candles(self, entry: Entry) -> None:
         group = records.read_group(entry.payload)
@@ -225,7 +331,7 @@ class Fold:
     def _move_order(self, entry: Entry) -> None:
         payload = entry.payload
         stop = self.trader.stops[payload["symbol"]]
-        is_known = payload["client_id"] in self.memory.orders or (
+        is_known = self.memory.known(payload["client_id"]) is not None or (
             stop is not None and stop.client_id == payload["client_id"]
         )
         if not is_known and self._has_differed:
@@ -264,6 +370,17 @@ def readable(entry: Entry) -> Iterator[None]:
     except (StrategyError, LookupError, AttributeError, TypeError, ValueError) as error:
         what = f"{type(error).__name__} {error}" if isinstance(error, LookupError) else str(error)
         raise FatalError(f"journal entry {entry.seq} ({entry.kind}) cannot be applied: {what}") from error
+
+
+def take_external(trader: Trader, external: External) -> Order | None:
+    """Let `trader` take in its part of what came or went at the venue; returns the stop of the symbol from here on."""
+    symbol = external.symbol or None
+    if external.halts:
+        for halted in [external.symbol] if external.symbol else list(trader.features):
+            trader.halt_symbol(halted)
+    if external.ours == 0.0:
+        return None if symbol is None else trader.stops[symbol]
+    return trader.on_external(symbol, external.ours, external.price)
 
 
 def begin(trader: Trader, setup: Setup, reference: Reference | None) -> None:

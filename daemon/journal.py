@@ -24,6 +24,7 @@ import structlog
 from daemon.errors import FatalError
 from daemon.journal_file import JournalFile, open_file
 from daemon.journal_format import GENESIS, KINDS, encode, link
+from daemon.journal_head import Head
 from daemon.ports import Clock, Record
 
 __all__ = ["KINDS", "SqliteJournal"]
@@ -32,6 +33,12 @@ _log = structlog.get_logger()
 
 _VALUES_PER_STATEMENT = 500
 """Larger groups are cut: some builds of SQLite bind no more than 999 values to a statement."""
+
+SLOW_S = 1.0
+"""A commit that takes longer is reported: a disk like that will not keep up when it matters."""
+
+_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")
+"""What a full disk, a quota and a file that may not grow give. Never a failed sync: what it leaves is not known."""
 
 _Value = int | str | bytes
 
@@ -60,9 +67,20 @@ class SqliteJournal:
     def __init__(self, file: JournalFile, clock: Clock) -> None:
         self.commit_seconds: Callable[[float], None] | None = None
         """Told the seconds of each commit, on the event loop, after those who waited for it."""
+        self.on_slow: Callable[[float], None] | None = None
+        """Told the seconds of a commit that took more than one, on the event loop."""
+        self.on_low: Callable[[str], None] | None = None
+        """Told, once and in words, that the disk is full and the reserve is being used up, on the event loop."""
         self._file = file
         self._clock = clock
         self._last_seq, self._last_hash = _last_row(file.connection)
+        self._first_hash = _hash_of(file.connection, 1)
+        self._is_low = False
+        self._has_told_low = False
+        self._is_witnessed = True
+        if self._last_seq:
+            self._witness()
+            file.head.sync()
         self._failure: str | None = None
         self._is_closing = False
         self._queue: SimpleQueue[_Append | None] = SimpleQueue()
@@ -72,9 +90,12 @@ class SqliteJournal:
         self._thread.start()
 
     @classmethod
-    def open(cls, path: str | Path, clock: Clock) -> Self:
-        """Open or create the journal at `path` and start its writer. Raises ConfigError or FatalError."""
-        file = open_file(Path(path))
+    def open(cls, path: str | Path, clock: Clock, ballast_bytes: int = 0) -> Self:
+        """Open or create the journal at `path` and start its writer. Raises ConfigError or FatalError.
+
+        ballast_bytes: room to hold in reserve, given up when the disk is full.
+        """
+        file = open_file(Path(path), ballast_bytes)
         journal = cls(file, clock)
         _log.info("journal_opened", path=str(path), last_seq=journal.last_seq, sqlite=sqlite3.sqlite_version)
         return journal
@@ -83,6 +104,18 @@ class SqliteJournal:
     def last_seq(self) -> int:
         """Seq of the last record on disk; 0 while the journal is empty."""
         return self._last_seq
+
+    @property
+    def is_low(self) -> bool:
+        """True once the disk was full and the reserve was given up: nothing that can wait may be begun."""
+        return self._is_low
+
+    async def refill(self) -> bool:
+        """Take the reserve anew where there is room for it; return whether it is there, and `is_low` ends."""
+        if not await asyncio.to_thread(self._file.ballast.fill):
+            return False
+        self._is_low = self._has_told_low = False
+        return True
 
     async def append(self, records: Sequence[Record]) -> int:
         """Write all records in one transaction and return the last seq once they are on disk.
@@ -140,7 +173,7 @@ class SqliteJournal:
         seqs: list[int] = []
         if self._failure is None:
             try:
-                seqs = self._commit(group)
+                seqs = self._commit_in_reserve(group)
             except Exception as error:  # noqa: BLE001 - a thread cannot raise to its callers: each of them is told
                 self._failure = f"journal {self._file.path} cannot be written ({error}): check the disk, then restart"
         seconds = self._clock.monotonic_s() - started_s
@@ -151,6 +184,16 @@ class SqliteJournal:
         # interpreter lock that the loop needs to go on.
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is left who waits
             group[0].done.get_loop().call_soon_threadsafe(self._answer, group, seqs, seconds)
+
+    def _commit_in_reserve(self, group: Sequence[_Append]) -> list[int]:
+        """Commit; when the disk is full, give up the reserve and try once more."""
+        try:
+            return self._commit(group)
+        except sqlite3.Error as error:
+            if not getattr(error, "sqlite_errorname", "").startswith(_NO_ROOM) or not self._file.ballast.free():
+                raise
+        self._is_low = True
+        return self._commit(group)
 
     def _commit(self, group: Sequence[_Append]) -> list[int]:
         """Return the last seq of each append once all of them are on disk."""
@@ -165,7 +208,20 @@ class SqliteJournal:
             seqs.append(seq)
         _insert(self._file.connection, values)
         self._last_seq, self._last_hash = seq, previous
+        if self._first_hash is None:
+            self._first_hash = _hash_of(self._file.connection, 1)
+        self._witness()
         return seqs
+
+    def _witness(self) -> None:
+        """Note the last entry outside the journal. The entry is durable already: a note that fails only grows old."""
+        if self._first_hash is None or not self._is_witnessed:
+            return
+        try:
+            self._file.head.note(Head(seq=self._last_seq, hash=self._last_hash, first=self._first_hash))
+        except OSError as error:
+            self._is_witnessed = False
+            _log.warning("journal_head_unwritable", path=str(self._file.path), reason=error.strerror)
 
     # ---- the event loop again -----------------------------------------------------------------------------------
     def _answer(self, group: Sequence[_Append], seqs: Sequence[int], seconds: float) -> None:
@@ -177,8 +233,26 @@ class SqliteJournal:
                 append.done.set_result(seqs[index])
             else:
                 append.done.set_exception(FatalError(self._failure))
+        if self._is_low and not self._has_told_low:
+            self._tell_low()
         if seqs and self.commit_seconds is not None:
             self.commit_seconds(seconds)
+        if seqs and seconds > SLOW_S:
+            _log.warning("journal_slow", seconds=seconds, records=sum(len(append.records) for append in group))
+            if self.on_slow is not None:
+                self.on_slow(seconds)
+
+    def _tell_low(self) -> None:
+        self._has_told_low = True
+        message = f"the disk of {self._file.path} is full: the reserve is being used up, make room"
+        _log.error("journal_low", path=str(self._file.path), reason=message)
+        if self.on_low is not None:
+            self.on_low(message)
+
+
+def _hash_of(connection: sqlite3.Connection, seq: int) -> bytes | None:
+    row = connection.execute("SELECT hash FROM events WHERE seq = ?", (seq,)).fetchone()
+    return None if row is None else bytes(row[0])
 
 
 def _last_row(connection: sqlite3.Connection) -> tuple[int, bytes]:

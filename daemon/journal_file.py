@@ -1,22 +1,23 @@
 """Opens the journal file for its one writer: lock, file system, schema, durability settings, room in the log.
 
-Everything that can be wrong with the file is found here, before the daemon starts; nothing here appends.
+Everything that can be wrong with the file is found here, before the daemon starts; nothing here appends. First it is
+only read (journal_start.py), so that a damaged file is left as it is.
 """
 
 import contextlib
 import fcntl
 import os
-import re
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-from daemon.errors import ConfigError, FatalError, SacdError
-
-APPLICATION_ID = 0x73616364
-"""Marks an SQLite file as a journal of sacd ("sacd" in ASCII); set by the first migration."""
+from daemon.disk_room import Ballast
+from daemon.durable import sync
+from daemon.errors import ConfigError, FatalError
+from daemon.journal_copy import copy_sound, partial
+from daemon.journal_head import HeadFile, read_head
+from daemon.journal_schema import migrate, migrations
+from daemon.journal_start import explain, inspect
 
 _CHECKPOINT_PAGES = 1000
 _PAGE_BYTES = 4096
@@ -24,54 +25,69 @@ _PAGE_BYTES = 4096
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs"}
 )
-_NO_ACCESS = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalFile:
-    """An open journal: its one writing connection, and the lock that keeps every other daemon out."""
+    """An open journal: its one writing connection, its witness, its reserve, and the lock that keeps others out."""
 
     path: Path
     connection: sqlite3.Connection
     lock_fd: int
+    head: HeadFile
+    ballast: Ballast
 
     def close(self) -> None:
         """Write the log back into the file, then let the next daemon in."""
         try:
             self.connection.close()
+            self.head.close()
         finally:
             os.close(self.lock_fd)
 
 
-def open_file(path: Path) -> JournalFile:
+def open_file(path: Path, ballast_bytes: int = 0) -> JournalFile:
     """Open or create the journal at `path`, checked and ready to be appended to.
 
-    Raises ConfigError when the place or the file is not usable (missing, read-only, network, locked, not ours), and
-    FatalError when the journal is damaged, newer than this program, or the disk is full.
+    ballast_bytes: room to hold in reserve beside it, where there is enough.
+    Raises ConfigError when the place or the file is not usable (missing, read-only, network, locked, not ours),
+    JournalDamaged when it is not as it was written, and FatalError when it is newer than this program or the disk is
+    full.
     """
     path = path.resolve()  # SQLite keeps its log beside the file a link leads to
-    if path.is_dir():
-        raise ConfigError(f"journal {path} is a directory: name a file in it")
-    _check_directory(path.parent)
+    check_place(path)
+    ballast = Ballast(path, ballast_bytes)
     with contextlib.ExitStack() as undo:
-        lock_fd = _lock(path)
+        lock_fd = lock(path)
         undo.callback(os.close, lock_fd)
+        inspect(path)
         try:
             connection = _connect(path)
             undo.callback(connection.close)
             _prepare(connection, path)
         except sqlite3.Error as error:
-            raise _explain(path, error) from error
+            raise explain(path, error, read_head(path)) from error
+        head = HeadFile(path)
+        ballast.fill()
         undo.pop_all()
-    return JournalFile(path=path, connection=connection, lock_fd=lock_fd)
+    return JournalFile(path=path, connection=connection, lock_fd=lock_fd, head=head, ballast=ballast)
 
 
 # ---- the place --------------------------------------------------------------------------------------------------
-def _check_directory(directory: Path) -> None:
-    if not directory.is_dir():
+def check_place(path: Path) -> None:
+    """Refuse a path where no journal can be kept. Raises ConfigError."""
+    directory = path.parent
+    try:
+        is_directory = directory.is_dir()
+    except OSError as error:
+        reason = f"cannot be reached ({error.strerror})"
+        raise ConfigError(f"journal directory {directory} {reason}: change its mode, or the state directory") from error
+    if not is_directory:
         raise ConfigError(f"journal directory {directory} does not exist: create it, or change the state directory")
-    if not os.access(directory, os.W_OK | os.X_OK):
+    if not os.access(directory, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise ConfigError(f"journal directory {directory} is not writable: change its owner, or the state directory")
+    if path.is_dir():
+        raise ConfigError(f"journal {path} is a directory: name a file in it")
     kind = _file_system_of(directory)
     if kind in _NETWORK_FILE_SYSTEMS:
         raise ConfigError(f"journal directory {directory} lies on {kind}: put the state directory on a local disk")
@@ -91,8 +107,11 @@ def _file_system_of(directory: Path, mounts: Path = Path("/proc/self/mountinfo")
     return None
 
 
-def _lock(path: Path) -> int:
-    """Return a descriptor that holds the lock until it is closed, also by the death of this process."""
+def lock(path: Path) -> int:
+    """Return a descriptor that holds the lock until it is closed, also by the death of this process.
+
+    Raises ConfigError when another process holds it, or it may not be written.
+    """
     place = path.with_name(path.name + ".lock")
     try:
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -117,71 +136,25 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    check_owner(connection, path, may_be_empty=True)
     connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise ConfigError(f"journal {path}: SQLite cannot keep a log there (mode {mode}): use a local disk")
     connection.execute("PRAGMA synchronous = FULL")  # each commit is on disk before it is acknowledged
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-    migrate(connection, path, migrations())
-    _check_pages(connection, path)
+    migrate(connection, path, migrations(), lambda target: _copy(path, target))
     _reserve_log(connection, path)
-    _sync(path.parent)  # the file's name itself: a synced file without a directory entry is lost with the power
+    sync(path.parent)  # the file's name itself: a synced file without a directory entry is lost with the power
 
 
-def check_owner(connection: sqlite3.Connection, path: Path, *, may_be_empty: bool) -> None:
-    """Refuse a file that is not a journal of sacd. Raises ConfigError."""
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    is_empty = application == 0 and tables == 0
-    if application != APPLICATION_ID and not (may_be_empty and is_empty):
-        raise ConfigError(f"{path} is not a journal of sacd: move it away, or name another journal")
-
-
-def migrations() -> Sequence[tuple[int, str]]:
-    """Return number and SQL of every migration beside this file, in order, from 1 without holes."""
-    found = []
-    for entry in files("daemon").joinpath("sql").iterdir():
-        match = re.fullmatch(r"(\d{4})_\w+\.sql", entry.name)
-        if match is not None:
-            found.append((int(match[1]), entry.read_text(encoding="utf-8")))
-    found.sort()
-    if [number for number, _ in found] != list(range(1, len(found) + 1)) or not found:
-        raise FatalError(f"migrations {[number for number, _ in found]} are not 1, 2, 3 ...: reinstall sacd")
-    return found
-
-
-def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[tuple[int, str]]) -> None:
-    """Bring the schema up to the last of `steps`, each in a transaction of its own with its number."""
-    version = check_version(connection, path, known=steps[-1][0])
-    for number, sql in steps:
-        if number > version:
-            try:
-                connection.executescript(f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version = {number};\nCOMMIT;")
-            except sqlite3.Error:
-                connection.rollback()
-                raise
-
-
-def check_version(connection: sqlite3.Connection, path: Path, *, known: int) -> int:
-    """Return the schema version of the file. Raises FatalError when it is newer than `known`."""
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version > known:
-        raise FatalError(
-            f"journal {path} has schema {version}, this sacd knows schema {known}:"
-            " install the sacd that wrote it, or a newer one"
-        )
-    return version
-
-
-def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
-    faults = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
-    if faults != ["ok"]:
-        raise FatalError(
-            f"journal {path} is damaged ({'; '.join(faults)}): run `sacd journal verify`, restore a backup,"
-            " or move the file away to start a new account"
-        )
+def _copy(path: Path, target: Path) -> None:
+    """Put a sound copy at `target`, durably; one that an earlier attempt left is replaced. Raises FatalError."""
+    try:
+        with partial(target) as copy:
+            copy_sound(path, copy, lambda: None)
+            copy.finish()
+    except OSError as error:
+        raise FatalError(f"{target}: the copy before a migration cannot be written: {error.strerror}") from error
 
 
 def _reserve_log(connection: sqlite3.Connection, path: Path) -> None:
@@ -202,29 +175,6 @@ def _reserve_log(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("CREATE TABLE reserve (filler BLOB)")
         connection.execute("INSERT INTO reserve VALUES (zeroblob(?))", (target + target // 5,))
     finally:
-        connection.execute("ROLLBACK")
+        connection.rollback()  # a disk without room has already ended the transaction
     connection.execute("PRAGMA cache_size = -2000")
-    _sync(log)  # blocks are only allocated once they are written out
-
-
-def _sync(place: Path) -> None:
-    """Make a file or a directory's entries durable. Never the database itself: closing it would drop SQLite's locks."""
-    descriptor = os.open(place, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _explain(path: Path, error: sqlite3.Error) -> SacdError:
-    """Return the error of ours that says who has to act on what SQLite reported at start."""
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith("SQLITE_NOTADB"):
-        return ConfigError(f"{path} is not a journal of sacd ({error}): move it away, or name another journal")
-    if name.startswith(_NO_ACCESS):
-        return ConfigError(f"journal {path} cannot be written ({error}): change owner or mode of file and directory")
-    if name.startswith("SQLITE_BUSY"):
-        return ConfigError(f"journal {path} is held by another program ({error}): close it, then start again")
-    if name.startswith("SQLITE_CORRUPT"):
-        return FatalError(f"journal {path} is damaged ({error}): run `sacd journal verify`, or restore a backup")
-    return FatalError(f"journal {path} cannot be opened ({error}): check free space and health of the disk")
+    sync(log)  # blocks are only allocated once they are written out

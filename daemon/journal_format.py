@@ -26,6 +26,10 @@ KINDS = frozenset(
         "fill",
         "command",
         "risk",
+        "intent",
+        "exit",
+        "external",
+        "venue",
         "checkpoint",
     }
 )

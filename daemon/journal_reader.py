@@ -7,22 +7,20 @@ writer from starting its log anew, and the log would grow. What is appended mean
 import contextlib
 import json
 import sqlite3
-import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
-from daemon.errors import ConfigError, DataError
-from daemon.journal_file import check_owner, check_version, migrations
-from daemon.journal_format import GENESIS, KINDS, decode, link
+from daemon.errors import ConfigError, DataError, SacdError
+from daemon.journal_chain import PAGE_ROWS, SELECT, Chain, Row, last_rows, rows_after
+from daemon.journal_format import KINDS, decode
+from daemon.journal_schema import check_owner, check_version, migrations
 from daemon.ports import Entry
 
-_PAGE_ROWS = 1000
 _BACKWARDS_ROWS = 100
 _BEFORE_ALL = -(1 << 63)
-_SELECT = "SELECT seq, at_ms, kind, payload, hash FROM events"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +44,6 @@ class Verification:
         return not self.reason
 
 
-class _Row(NamedTuple):
-    """A row as it lies in the file; text as bytes, so that damaged text can still be read and named."""
-
-    seq: int
-    at_ms: int
-    kind: bytes
-    payload: bytes
-    hash: bytes
-
-
 def read(
     path: str | Path, *, after: int = 0, kinds: Collection[str] | None = None, limit: int | None = None
 ) -> Iterator[Entry]:
@@ -69,22 +57,31 @@ def read(
             yield _entry(row)
 
 
+def has_entries(path: Path) -> bool:
+    """Tell whether anything stands in the journal at `path`; a file that cannot be read is not empty."""
+    if not path.exists():
+        return False
+    try:
+        return next(iter(read(path, limit=1)), None) is not None
+    except SacdError:
+        return True
+
+
 def tail(path: str | Path, count: int) -> list[Entry]:
     """Return the last `count` entries, oldest first. Raises as `read`."""
     path = Path(path)
     with _open(path) as connection, _explained(path):
-        rows = connection.execute(f"{_SELECT} ORDER BY seq DESC LIMIT ?", (max(count, 0),)).fetchall()
-        return [_entry(_Row(*row)) for row in reversed(rows)]
+        return [_entry(row) for row in last_rows(connection, count)]
 
 
 def backwards(path: str | Path, *, until: int, kind: str) -> Iterator[Entry]:
     """Yield the entries of `kind` with seq <= `until`, newest first, a few at a time. Raises as `read`."""
     path = Path(path)
     with _open(path) as connection, _explained(path):
-        sql = f"{_SELECT} WHERE seq <= ? AND kind = ? ORDER BY seq DESC LIMIT {_BACKWARDS_ROWS}"
+        sql = f"{SELECT} WHERE seq <= ? AND kind = ? ORDER BY seq DESC LIMIT {_BACKWARDS_ROWS}"
         while page := connection.execute(sql, (until, _known(kind))).fetchall():
             for values in page:
-                yield _entry(_Row(*values))
+                yield _entry(Row(*values))
             until = page[-1][0] - 1
 
 
@@ -92,9 +89,9 @@ def last_of_kind(path: str | Path, kind: str) -> Entry | None:
     """Return the last entry of `kind`, or None. Scans backwards from the end; raises as `read`."""
     path = Path(path)
     with _open(path) as connection, _explained(path):
-        sql = f"{_SELECT} WHERE kind = ? ORDER BY seq DESC LIMIT 1"
+        sql = f"{SELECT} WHERE kind = ? ORDER BY seq DESC LIMIT 1"
         row = connection.execute(sql, (_known(kind),)).fetchone()
-        return None if row is None else _entry(_Row(*row))
+        return None if row is None else _entry(Row(*row))
 
 
 def export(
@@ -113,58 +110,46 @@ def export(
     return count
 
 
-def verify(path: str | Path, progress: Callable[[int, int], None] | None = None) -> Verification:
+def verify(
+    path: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    is_at_rest: bool = False,
+    page_rows: int = PAGE_ROWS,
+) -> Verification:
     """Check every page, every hash, every seq and every payload, and return the first fault or none.
 
-    progress: told entries checked and entries in all, about every thousand.
+    progress: told entries checked and entries in all, about every `page_rows`.  is_at_rest: nothing writes it and it
+    has no log, as a backup: nothing is put beside it.
     Raises DataError when there is no journal, FatalError when the schema is newer.
     """
     path = Path(path)
-    chain = _Chain()
-    with _open(path) as connection:
+    chain = Chain()
+    with _open(path, is_at_rest=is_at_rest) as connection:
         try:
             total = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
-            for row in _all_rows(connection, after=_BEFORE_ALL):
+            for row in rows_after(connection, _BEFORE_ALL, page_rows):
                 fault = chain.fault_of(row)
                 if fault:
-                    return chain.verdict(min(row.seq, chain.seq + 1), fault)
-                if progress is not None and (row.seq % _PAGE_ROWS == 0 or row.seq == total):
+                    return _verdict(chain, min(row.seq, chain.seq + 1), fault)
+                if progress is not None and (row.seq % page_rows == 0 or row.seq == total):
                     progress(row.seq, max(row.seq, total))
             faults = [text for (text,) in connection.execute("PRAGMA integrity_check(3)")]
         except sqlite3.Error as error:
-            return chain.verdict(chain.seq + 1, f"file damaged after entry {chain.seq}: {error}")
-    return chain.verdict(None, "" if faults == [b"ok"] else "; ".join(text.decode() for text in faults))
+            return _verdict(chain, chain.seq + 1, f"file damaged after entry {chain.seq}: {error}")
+    return _verdict(chain, None, "" if faults == [b"ok"] else "; ".join(text.decode() for text in faults))
 
 
-class _Chain:
-    """Follows the chain of hashes from the first entry on."""
-
-    def __init__(self) -> None:
-        self.seq = 0
-        self._hash = GENESIS
-
-    def fault_of(self, row: _Row) -> str:
-        """Return what is wrong with the next row, or an empty string and step on."""
-        if row.seq != self.seq + 1:
-            return f"seq hole: {self.seq + 1} is missing, {row.seq} follows {self.seq}"
-        try:
-            if link(self._hash, row.seq, row.at_ms, row.kind, row.payload) != row.hash:
-                return "hash chain broken: entry was altered"
-            decode(row.seq, row.payload)
-        except (DataError, TypeError, struct.error) as error:
-            return f"unreadable: {error}"
-        self.seq, self._hash = row.seq, row.hash
-        return ""
-
-    def verdict(self, bad_seq: int | None, reason: str) -> Verification:
-        return Verification(entries=self.seq, head=self._hash.hex(), first_bad_seq=bad_seq, reason=reason)
+def _verdict(chain: Chain, bad_seq: int | None, reason: str) -> Verification:
+    return Verification(entries=chain.seq, head=chain.hash.hex(), first_bad_seq=bad_seq, reason=reason)
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[sqlite3.Connection]:
+def _open(path: Path, *, is_at_rest: bool = False) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         raise DataError(f"there is no journal at {path}: start `sacd run` first, or name another")
-    with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+    place = f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if is_at_rest else ''}"
+    with contextlib.closing(sqlite3.connect(place, uri=True)) as connection:
         with _explained(path):
             check_owner(connection, path, may_be_empty=False)
             check_version(connection, path, known=migrations()[-1][0])
@@ -188,19 +173,11 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _rows(
     connection: sqlite3.Connection, after: int, kinds: Collection[str] | None, limit: int | None
-) -> Iterator[_Row]:
+) -> Iterator[Row]:
     """Return at most `limit` rows with seq > `after` of these kinds. Raises DataError for a kind there is not."""
     wanted = None if kinds is None else {_known(kind).encode("ascii") for kind in kinds}
-    rows = _all_rows(connection, after)
+    rows = rows_after(connection, after)
     return islice(rows if wanted is None else (row for row in rows if row.kind in wanted), limit)
-
-
-def _all_rows(connection: sqlite3.Connection, after: int) -> Iterator[_Row]:
-    sql = f"{_SELECT} WHERE seq > ? ORDER BY seq LIMIT {_PAGE_ROWS}"
-    while page := connection.execute(sql, (after,)).fetchall():
-        for values in page:
-            yield _Row(*values)
-        after = page[-1][0]
 
 
 def _known(kind: str) -> str:
@@ -209,13 +186,13 @@ def _known(kind: str) -> str:
     return kind
 
 
-def _line(row: _Row) -> str:
+def _line(row: Row) -> str:
     decode(row.seq, row.payload)  # refuses what is not one JSON object in ASCII
     kind = json.dumps(row.kind.decode("ascii", "replace"))
     head = f'{{"seq":{row.seq},"at_ms":{row.at_ms},"kind":{kind},"payload":'
     return f'{head}{row.payload.decode("ascii")},"hash":"{row.hash.hex()}"}}\n'
 
 
-def _entry(row: _Row) -> Entry:
+def _entry(row: Row) -> Entry:
     kind = row.kind.decode("ascii", "replace")
     return Entry(seq=row.seq, at_ms=row.at_ms, kind=kind, payload=decode(row.seq, row.payload))

@@ -6,20 +6,22 @@ Candles of one time are one line. What only fills the window is told once per so
 from collections.abc import Mapping
 from typing import Any, Protocol, assert_never
 
-from daemon import wording
+from daemon import wording, wording_live
 from daemon.events import (
     AccountMarked,
     CandleTaken,
     CommandTaken,
     Decided,
     Event,
+    ExitForced,
     Filled,
     JournalWritten,
     OrderMoved,
+    Protected,
     Started,
     Stopped,
 )
-from daemon.ports import FeedHealth, FeedStatus, Gap, LateCandle
+from daemon.ports import External, FeedHealth, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
 from strategy.candle import Candle
 from strategy.order import Fill, Order, OrderState
 from strategy.portfolio import Portfolio
@@ -27,6 +29,13 @@ from strategy.risk import Approved, TradingState, VerdictReason
 
 _SUMMARISED = 500
 """Candles per line while the window fills."""
+_NEWS: Mapping[type, str] = {
+    ExitForced: "forced_exit",
+    External: "external_change",
+    NewSteps: "new_steps",
+    OrderPath: "order_path",
+    StopLost: "stop_lost",
+}
 _TROUBLE = frozenset({OrderState.UNKNOWN, OrderState.REJECTED, OrderState.NOT_PLACED})
 
 
@@ -65,8 +74,8 @@ class LogSink:
             case Decided():
                 self._decided(event)
                 return
-            case JournalWritten():
-                return
+            case JournalWritten() | Protected():
+                return  # what becomes of a stop is told with its order
             case _:
                 self._flush()
         match event:
@@ -88,6 +97,8 @@ class LogSink:
                 self._logger.warning("gap", symbol=event.symbol, first=first, missing=event.missing)
             case LateCandle():
                 self._late(event)
+            case ExitForced() | External() | NewSteps() | OrderPath() | StopLost():
+                self._live(event)
             case Stopped():
                 self._stopped(event)
             case _:
@@ -158,10 +169,12 @@ class LogSink:
     def _started(self, event: Started) -> None:
         self._started_ms = event.at_ms
         state, why = wording.state_words(event.risk)
-        self._logger.info(
+        is_real = event.mode == "live"
+        write = self._logger.warning if is_real else self._logger.info
+        write(
             "started",
             instance=event.instance,
-            mode=event.mode,
+            mode="LIVE" if is_real else event.mode,
             source=event.source,
             symbols=list(event.symbols),
             timeframe=event.timeframe,
@@ -204,6 +217,10 @@ class LogSink:
             known_close=_rounded(known.close),
         )
 
+    def _live(self, news: wording_live.LiveNews) -> None:
+        write = self._logger.warning if wording_live.is_trouble(news) else self._logger.info
+        write(_NEWS[type(news)], detail=wording_live.live_words(news), **_live_fields(news))
+
     def _stopped(self, event: Stopped) -> None:
         self._end_filling()
         length_s = None if self._started_ms is None else round((event.at_ms - self._started_ms) / 1e3, 1)
@@ -223,6 +240,23 @@ class LogSink:
             journal=self._journal,
             **_account_fields(event.portfolio),
         )
+
+
+def _live_fields(news: wording_live.LiveNews) -> Mapping[str, Any]:
+    match news:
+        case OrderPath():
+            return {"open": news.is_open, "needs_person": news.needs_person}
+        case External():
+            kept = {"asset": news.asset, "ours": news.ours, "foreign": news.foreign, "halts": news.halts}
+            return {**kept, "change": news.external_id}
+        case NewSteps():
+            return {"closed": sorted(news.closed)}
+        case StopLost():
+            return {"symbol": news.symbol, "is_last": news.is_last}
+        case ExitForced():
+            return {"symbol": news.order.symbol, **_order_fields(news.order)}
+        case _:
+            assert_never(news)
 
 
 def _account_fields(portfolio: Portfolio) -> Mapping[str, Any]:

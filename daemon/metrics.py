@@ -4,22 +4,11 @@ Names carry the prefix `sacd_` and base units; every label has a closed set of v
 start, so that a rate is never missing its first step. `python -m daemon.metrics` prints the table in docs/metrics.md.
 """
 
-import math
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import assert_never
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, generate_latest
 
 from daemon.events import (
     AccountMarked,
@@ -27,14 +16,18 @@ from daemon.events import (
     CommandTaken,
     Decided,
     Event,
+    ExitForced,
     Filled,
     JournalWritten,
     OrderMoved,
+    Protected,
     Started,
     Stopped,
 )
-from daemon.ports import FeedHealth, FeedStatus, Gap, LateCandle
-from strategy.order import OrderState, Side
+from daemon.metrics_catalogue import Catalogue
+from daemon.metrics_live import CHANGES, STEPS, LiveMetrics
+from daemon.ports import Clock, External, FeedHealth, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
+from strategy.order import Order, OrderKind, OrderState, Side
 from strategy.portfolio import Portfolio
 from strategy.risk import Approved, Hold, Refused, RiskState, TradingState, Verdict, VerdictReason
 
@@ -42,8 +35,10 @@ COMMANDS = ("pause", "resume", "flatten")
 
 _VERDICTS = ("approved", "hold", "refused")
 _ARRIVALS = ("live", "backfill")
-_RESTRICTIONS = ("paused", "stale_feed", "clock_skew")
+_RESTRICTIONS = ("paused", "stale_feed", "clock_skew", "order_path")
+_SYMBOL_RESTRICTIONS = ("halted", "market_closed")
 _RESULTS = ("won", "lost")
+_THAN_MODEL = ("worse", "better")
 
 # Upper bounds of histograms, chosen around what was measured: a commit takes 0.2 ms, a decision below 1 ms.
 _LAG_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -53,33 +48,6 @@ _LOOP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _SLIPPAGE = (-0.005, -0.002, -0.001, -0.0005, 0.0, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)
 
 
-@dataclass(slots=True)
-class _Catalogue:
-    """Makes metrics and remembers what it made, in order, for the table."""
-
-    registry: CollectorRegistry
-    rows: list[tuple[str, str, tuple[str, ...], str]] = field(default_factory=list)
-
-    def counter(self, name: str, text: str, *labels: str) -> Counter:
-        self.rows.append((name, "counter", labels, text))
-        return Counter(name, text, labels, registry=self.registry)
-
-    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        self.rows.append((name, "gauge", labels, text))
-        made = Gauge(name, text, labels, registry=self.registry)
-        if not labels:
-            made.set(math.nan)  # zero would be a claim; nothing is known yet
-        return made
-
-    def histogram(self, name: str, text: str, bounds: Sequence[float], *labels: str) -> Histogram:
-        self.rows.append((name, "histogram", labels, text))
-        return Histogram(name, text, labels, registry=self.registry, buckets=bounds)
-
-    def info(self, name: str, text: str, *labels: str) -> Info:
-        self.rows.append((f"{name}_info", "info", labels, text))
-        return Info(name, text, registry=self.registry)
-
-
 class MetricsSink:
     """A sink that counts and measures what the engine tells, and renders it for a scrape.
 
@@ -87,36 +55,45 @@ class MetricsSink:
     the stop of a flat account before it is known, is NaN.
     """
 
-    def __init__(self, *, symbols: Sequence[str], is_live: bool, version: str) -> None:
-        """symbols: all that are traded.  is_live: of the feed; only then a lag exists.  version: of the program."""
+    def __init__(
+        self, *, symbols: Sequence[str], is_live: bool, version: str, clock: Clock, slippage_rate: float
+    ) -> None:
+        """symbols: all that are traded.  is_live: of the feed; only then a lag exists.  version: of the program.
+
+        slippage_rate: what the cost model expects a fill to be worse than its reference, as a share.
+        """
         # Without it every counter and histogram gets a second series, which Prometheus does not use.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's own
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        catalogue = _Catalogue(registry)
+        catalogue = Catalogue(registry)
         self._registry = registry
         self._market = _Market(catalogue, symbols, is_live=is_live)
         self._decisions = _Decisions(catalogue)
-        self._orders = _Orders(catalogue, symbols)
+        self._orders = _Orders(catalogue, symbols, slippage_rate)
+        self._live = LiveMetrics(catalogue, symbols, clock)
         self._account = _Account(catalogue)
         self._daemon = _Daemon(catalogue, version)
         self.rows = tuple(catalogue.rows)
 
-    def publish(self, event: Event) -> None:  # noqa: C901  # one case per event, nothing else
+    def publish(self, event: Event) -> None:  # noqa: C901, PLR0912  # one case per event, nothing else
         """Take an event of the engine."""
         match event:
             case Started():
                 self._daemon.start(event)
                 self._decisions.serve(event.model_id, event.members)
                 self._account.mark(event.portfolio, event.risk, None)
+                self._live.start(event.orders)
             case CandleTaken():
                 self._market.take(event)
             case Decided():
                 self._decisions.decide(event, self._market.received_ms)
             case OrderMoved():
-                self._orders.states[event.state].inc()
+                self._orders.move(event)
+                self._live.move(event)
             case Filled():
                 self._orders.fill(event)
+                self._live.fill(event)
             case AccountMarked() | Stopped():
                 self._account.mark(event.portfolio, event.risk, event.hold_equity)
             case JournalWritten():
@@ -129,6 +106,18 @@ class MetricsSink:
                 self._market.gap(event)
             case LateCandle():
                 self._market.late.labels(event.candle.symbol).inc()
+            case Protected():
+                self._live.protect(event)
+            case ExitForced():
+                self._live.exits.labels(event.order.symbol).inc()
+            case OrderPath():
+                self._live.path.set(event.is_open)
+            case External():
+                self._live.external(event)
+            case StopLost():
+                self._live.lost.labels(event.symbol).inc()
+            case NewSteps():
+                pass  # which markets are closed comes with the account
             case _:
                 assert_never(event)
 
@@ -138,13 +127,14 @@ class MetricsSink:
 
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format 0.0.4; takes a few milliseconds."""
+        self._live.settle()
         return generate_latest(self._registry)
 
 
 class _Market:
     """What came in."""
 
-    def __init__(self, make: _Catalogue, symbols: Sequence[str], *, is_live: bool) -> None:
+    def __init__(self, make: Catalogue, symbols: Sequence[str], *, is_live: bool) -> None:
         self._is_live = is_live
         self.received_ms: int | None = None
         self._candles = make.counter("sacd_candles_total", "Final candles taken into the window", "symbol", "arrival")
@@ -201,7 +191,7 @@ class _Market:
 class _Decisions:
     """What the ensemble wanted and what became of it."""
 
-    def __init__(self, make: _Catalogue) -> None:
+    def __init__(self, make: Catalogue) -> None:
         self._latency = make.histogram(
             "sacd_decision_latency_seconds", "From the candles' arrival to their decisions on disk", _DECISION_S
         )
@@ -263,9 +253,13 @@ def _kind(verdict: Verdict) -> str:
 class _Orders:
     """What was sent and what came back."""
 
-    def __init__(self, make: _Catalogue, symbols: Sequence[str]) -> None:
-        states = make.counter("sacd_orders_total", "Reports that brought an order into this state", "state")
-        self.states = {state: states.labels(state.value) for state in OrderState}
+    def __init__(self, make: Catalogue, symbols: Sequence[str], slippage_rate: float) -> None:
+        self._slippage_rate = slippage_rate
+        self._moved: Order | None = None
+        states = make.counter("sacd_orders_total", "Reports that brought an order into this state", "kind", "state")
+        self._states = {
+            (kind, state): states.labels(kind.value, state.value) for kind in OrderKind for state in OrderState
+        }
         self._fills = make.counter("sacd_fills_total", "Fills applied to the account", "symbol", "side")
         self._traded = make.counter("sacd_traded_quote_total", "Value of the fills", "symbol", "side")
         self._fees = make.counter("sacd_fees_quote_total", "Fees of the fills", "symbol")
@@ -274,24 +268,55 @@ class _Orders:
             "How much worse than the price at the decision a fill was, as a share of it; negative is better",
             _SLIPPAGE,
         )
+        self._excess = make.histogram(
+            "sacd_fill_excess_slippage_ratio",
+            "The same less the slippage that the cost model expects; fills of stops are not in it",
+            _SLIPPAGE,
+            "side",
+        )
+        beyond = make.counter(
+            "sacd_fill_excess_slippage_quote_total",
+            "Value by which fills were worse than the model expects, and by which they were better; stops not",
+            "side",
+            "than_model",
+        )
+        self._beyond = {(side, name): beyond.labels(side.value, name) for side in Side for name in _THAN_MODEL}
+        self._below_stop = make.histogram(
+            "sacd_stop_slippage_ratio", "How far below its price a stop sold, as a share of that price", _SLIPPAGE
+        )
+        for side in Side:
+            self._excess.labels(side.value)
         for symbol in symbols:
             self._fees.labels(symbol)
             for side in Side:
                 self._fills.labels(symbol, side.value)
                 self._traded.labels(symbol, side.value)
 
+    def move(self, event: OrderMoved) -> None:
+        self._moved = event.order
+        self._states[event.order.kind, event.state].inc()
+
     def fill(self, event: Filled) -> None:
-        fill = event.fill
+        fill, moved = event.fill, self._moved
+        slippage = (fill.price / fill.reference_price - 1.0) * fill.side.sign
+        # The report that a fill came with is told right before it.
+        if moved is not None and moved.client_id == fill.client_id and moved.kind is OrderKind.STOP:
+            self._below_stop.observe(slippage)
+        else:
+            excess = slippage - self._slippage_rate
+            self._excess.labels(fill.side.value).observe(excess)
+            cost = excess * fill.quantity * fill.reference_price
+            self._beyond[fill.side, _THAN_MODEL[cost < 0.0]].inc(abs(cost))
+        self._slippage.observe(slippage)
         self._fills.labels(fill.symbol, fill.side.value).inc()
         self._traded.labels(fill.symbol, fill.side.value).inc(fill.notional)
         self._fees.labels(fill.symbol).inc(fill.fee)
-        self._slippage.observe((fill.price / fill.reference_price - 1.0) * fill.side.sign)
 
 
 class _Account:
     """What the account is worth and may do. Amounts are in quote."""
 
-    def __init__(self, make: _Catalogue) -> None:
+    def __init__(self, make: Catalogue) -> None:
         self._equity = make.gauge("sacd_equity_quote", "Cash and positions at the last close")
         self._peak = make.gauge("sacd_peak_equity_quote", "Highest equity, from which the drawdown is counted")
         self._drawdown = make.gauge("sacd_drawdown_ratio", "Fall of the equity from its peak")
@@ -311,6 +336,9 @@ class _Account:
         self._states = {known: state.labels(known.value) for known in TradingState}
         restriction = make.gauge("sacd_trading_restricted", "1 while this alone forbids new exposure, else 0", "by")
         self._restrictions = tuple(restriction.labels(by) for by in _RESTRICTIONS)
+        self._symbol_restricted = make.gauge(
+            "sacd_symbol_restricted", "1 while this alone forbids new exposure in the symbol, else 0", "symbol", "by"
+        )
         self._orders = make.gauge("sacd_orders_today", "Orders since 00:00 UTC, which the order rate limits")
         self._turnover = make.gauge("sacd_turnover_today_quote", "Traded value since 00:00 UTC, which a budget limits")
 
@@ -334,9 +362,12 @@ class _Account:
     def _limit(self, risk: RiskState) -> None:
         for state, gauge in self._states.items():
             gauge.set(state is risk.state)
-        restricted = (risk.is_paused, risk.is_stale, risk.is_skewed)
+        restricted = (risk.is_paused, risk.is_stale, risk.is_skewed, risk.is_cut_off)
         for gauge, is_set in zip(self._restrictions, restricted, strict=True):
             gauge.set(is_set)
+        for symbol, known in risk.symbols.items():
+            for by, is_set in zip(_SYMBOL_RESTRICTIONS, (known.is_halted, known.is_closed), strict=True):
+                self._symbol_restricted.labels(symbol, by).set(is_set)
         self._orders.set(risk.orders_today)
         self._turnover.set(risk.turnover_today)
 
@@ -344,7 +375,7 @@ class _Account:
 class _Daemon:
     """The program itself."""
 
-    def __init__(self, make: _Catalogue, version: str) -> None:
+    def __init__(self, make: Catalogue, version: str) -> None:
         self._commit = make.histogram(
             "sacd_journal_commit_seconds", "From handing records to the journal to having them on disk", _COMMIT_S
         )
@@ -395,8 +426,13 @@ Values of labels:
 - `state` of `sacd_orders_total`: {", ".join(OrderState)}
 - `state` of `sacd_trading_state`: {", ".join(TradingState)}
 - `side`: {", ".join(Side)}
+- `than_model`: {", ".join(_THAN_MODEL)}
 - `result`: {", ".join(_RESULTS)}
-- `by`: {", ".join(_RESTRICTIONS)}
+- `by` of `sacd_trading_restricted`: {", ".join(_RESTRICTIONS)}
+- `by` of `sacd_symbol_restricted`: {", ".join(_SYMBOL_RESTRICTIONS)}
+- `kind` of `sacd_orders_total`: {", ".join(OrderKind)}
+- `kind` of `sacd_external_changes_total`: {", ".join(CHANGES)}
+- `step`: {", ".join(STEPS)}
 - `verb`: {", ".join(COMMANDS)}
 
 Beside these stand the usual `process_*` metrics (CPU, memory, open files, start time) of the Prometheus client
@@ -406,7 +442,9 @@ library. They need `/proc/stat`: under systemd with `ProcSubset=pid` they are ab
 
 def metrics_table() -> str:
     """Return docs/metrics.md: every metric with type, labels and meaning, as the code has it."""
-    rows = MetricsSink(symbols=(), is_live=True, version="").rows
+    from daemon.clock import SystemClock  # noqa: PLC0415 - the table needs some clock, and none in particular
+
+    rows = MetricsSink(symbols=(), is_live=True, version="", clock=SystemClock(), slippage_rate=0.0).rows
     lines = [
         f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {text} |"
         for name, kind, labels, text in rows

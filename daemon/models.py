@@ -14,12 +14,14 @@ from typing import Any
 import safetensors.numpy
 
 from daemon.errors import ArtifactError
+from daemon.readiness import EVALUATION
 from strategy.bundle import Bundle, assemble, check_compatible
 from strategy.errors import BadBundle
 from strategy.manifest import MANIFEST, BundleManifest
 
 CURRENT, PREVIOUS = "current", "previous"
-_TRAINING_FOLDER = "training"  # replay and optimiser state, for whoever trains on; not part of the bundle
+_NOT_PART = frozenset({"training", EVALUATION})
+"""What may lie in the directory and is not part of the bundle: what whoever trains on needs, and its evaluation."""
 _MOST_FILES = 101  # a manifest and a hundred members
 _LARGEST_MANIFEST = 4 * 2**20
 _LARGEST_MEMBER = 64 * 2**20
@@ -157,7 +159,7 @@ def _link(registry: Path, link: str, name: str) -> None:
 
 def _read(directory: Path) -> dict[str, bytes]:
     """Return name -> contents of the files in `directory`; only plain files of bounded size are opened."""
-    names = [path.name for path in directory.iterdir() if path.name != _TRAINING_FOLDER]
+    names = [path.name for path in directory.iterdir() if path.name not in _NOT_PART]
     if len(names) > _MOST_FILES:
         raise BadBundle(f"it holds {len(names)} files, a bundle at most {_MOST_FILES}")
     return {name: _contents(directory / name) for name in sorted(names)}

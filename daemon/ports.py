@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from strategy.candle import Candle
 from strategy.instrument import Instrument
-from strategy.order import Order, OrderReport
+from strategy.order import Order, OrderReport, OrderStatus
 
 
 # ---- what a feed says -------------------------------------------------------------------------------------------
@@ -116,15 +116,112 @@ class Clock(Protocol):
 
 
 # ---- the venue, as orders see it --------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderPath:
+    """Whether orders can be sent and followed at the venue. detail: in words, never a secret.
+
+    needs_person: nothing but a person can help (the key is refused): trading pauses until `resume`.
+    """
+
+    is_open: bool
+    detail: str = ""
+    needs_person: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class External:
+    """The account changed, and not by us: a manual trade, a transfer, or the account as it was found at the opening.
+
+    external_id: the same change always has the same one.  asset: the coin.  symbol: the traded symbol whose base it
+    is, "" for the quote.  ours: change of what we trade with (venue wins: we never hold what the venue does not have).
+    foreign: change of what belongs to somebody else.  price: quote per base for valuing it, 1.0 for the quote.
+    halts: the symbol (every symbol, for the quote) takes no new exposure until a person resumes.
+    """
+
+    external_id: str
+    asset: str
+    symbol: str
+    ours: float
+    foreign: float
+    price: float
+    halts: bool
+    at_ms: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSteps:
+    """The venue changed its steps, or closed or reopened markets. closed: symbols that take no orders now."""
+
+    instruments: Mapping[str, Instrument]
+    closed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopLost:
+    """The venue ended the protective stop of `symbol`, or refused it, while something is held: a new one is needed.
+
+    is_last: it failed too often in a row: sell the position instead.
+    """
+
+    symbol: str
+    detail: str
+    is_last: bool = False
+
+
+BrokerNews = OrderReport | OrderPath | External | NewSteps | StopLost
+"""What a live broker tells unasked."""
+
+
+class Books(Protocol):
+    """What the account's own books say, for a live broker; always as of the last news that was applied."""
+
+    def cash(self) -> float:
+        """Return our cash in quote."""
+        ...
+
+    def held(self, symbol: str) -> float:
+        """Return what we hold of a symbol, in base."""
+        ...
+
+    def mark(self, symbol: str) -> float:
+        """Return the last price we valued it at, 0 when there was none."""
+        ...
+
+    def foreign(self, asset: str) -> float | None:
+        """Return what belongs to somebody else in that coin; None before the account was opened at the venue."""
+        ...
+
+    def orders(self) -> Sequence[OrderStatus]:
+        """Return every order that has not ended, stops included, oldest first."""
+        ...
+
+    def known(self, client_id: str) -> OrderStatus | None:
+        """Return an order that has not ended, or ended lately; None for one the books never saw or forgot."""
+        ...
+
+    def fill_ids(self, client_id: str) -> frozenset[str]:
+        """Return the fills of an order that are in the books."""
+        ...
+
+    def stop(self, symbol: str) -> Order | None:
+        """Return the protective stop that what is held needs, None when nothing is held."""
+        ...
+
+
 class Broker(Protocol):
     """Where orders go. The paper broker answers from market events; a live broker from the venue."""
 
+    is_live: bool
+    """True when orders reach a venue: their reports come as `news`, stops are orders of their own, and nothing may
+    leave before `release`."""
+
     async def submit(self, order: Order) -> Sequence[OrderReport]:
-        """Send an order that is already journalled; returns what is known at once. Raises UnknownOutcome."""
+        """Take an order that is already journalled; returns what is known at once. Never waits for a venue."""
         ...
 
     async def cancel(self, order: Order, reason: str) -> Sequence[OrderReport]:
-        """End an order that has not filled; returns what is known at once. reason: in words. Raises UnknownOutcome."""
+        """End an order that has not filled; returns what is known at once, without waiting. reason: in words."""
         ...
 
     def on_market(self, event: CandleGroup | MarketTrade) -> Iterator[OrderReport]:
@@ -139,8 +236,35 @@ class Broker(Protocol):
         """Replace the protective stop of `symbol`; None removes it."""
         ...
 
+    def release(self) -> None:
+        """Hear that everything submitted, cancelled or protected so far stands in the journal: it may leave now."""
+        ...
+
     async def close(self) -> None:
         """Release connections; idempotent."""
+        ...
+
+
+class LiveBroker(Broker, Protocol):
+    """A broker whose reports come unasked."""
+
+    async def start(self) -> None:
+        """Connect, settle every order the books hold open, reconcile, protect what is held; return when that is done.
+
+        What it finds is told as news, which must be applied meanwhile. Raises ConfigError, FatalError, TransientError.
+        """
+        ...
+
+    def news(self) -> AsyncIterator[Sequence[BrokerNews]]:
+        """Yield what happened, in order; the next group is asked for once the last one is on disk and released."""
+        ...
+
+    async def run(self) -> None:
+        """Watch orders, stops and balances until cancelled."""
+        ...
+
+    async def drain(self) -> None:
+        """Send nothing new, and settle what is in flight for a while; protective stops stay."""
         ...
 
 

@@ -5,13 +5,13 @@ Floats keep every bit (JSON writes the shortest digits that read back equal); ob
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from daemon.ports import CandleGroup, Gap, LateCandle, Record
+from daemon.ports import CandleGroup, External, Gap, LateCandle, Record
 from strategy.candle import Candle
 from strategy.order import Fill, Order, OrderReport, OrderState, OrderStatus, Side
 from strategy.portfolio import Portfolio
@@ -120,6 +120,33 @@ def of_fill(fill: Fill) -> Record:
 def read_fill(payload: Mapping[str, Any]) -> Fill:
     """Return the fill of a record."""
     return Fill(**{**payload, "side": Side(payload["side"])})
+
+
+def of_stop(stop: Order, *, renews: bool = False) -> Record:
+    """Return the record of a protective stop that is to be placed. renews: the venue has ended the one before it."""
+    return Record(kind="intent", payload={"order": of_order(stop), "renews": renews})
+
+
+def of_exit(symbol: str, at_ms: int, orders: Sequence[Order], *, unprotected: bool) -> Record:
+    """Return the record of what is sold of a symbol without waiting for a candle."""
+    stored = [of_order(order) for order in orders]
+    return Record(kind="exit", payload={"symbol": symbol, "at_ms": at_ms, "unprotected": unprotected, "orders": stored})
+
+
+def of_external(external: External) -> Record:
+    """Return the record of a change of the account that is not ours."""
+    return Record(kind="external", payload=asdict(external))
+
+
+def read_external(payload: Mapping[str, Any]) -> External:
+    """Return the change stored as `payload`."""
+    return External(**payload)
+
+
+def of_venue(risk: RiskState, at_ms: int, detail: str, *, pauses: bool = False) -> Record:
+    """Return the record of what the venue takes from us now, as `risk` knows it. pauses: only a person resumes it."""
+    payload = {"is_cut_off": risk.is_cut_off, "closed": sorted(risk.closed), "pauses": pauses}
+    return Record(kind="venue", payload={**payload, "at_ms": at_ms, "detail": detail})
 
 
 def of_gap(gap: Gap) -> Record:

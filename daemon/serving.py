@@ -1,4 +1,4 @@
-"""The ensemble that serves, and what it serves in: trader, paper broker and engine as every run puts them together."""
+"""The ensemble that serves, and what it serves in: trader, broker and engine as every run puts them together."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from daemon.engine import Engine, Model
 from daemon.errors import ArtifactError
 from daemon.fold import Memory
 from daemon.models import load_compatible
-from daemon.ports import Clock, Journal, Sink
+from daemon.ports import Broker, Clock, Journal, Sink
 from strategy.bundle import Bundle
 from strategy.decision import ACTION_RULE_VERSION
 from strategy.features import FeatureWindow
@@ -45,6 +45,7 @@ def make_engine(
     memory: Memory,
     bundle: Bundle,
     *,
+    broker: Broker | None = None,
     journal: Journal,
     clock: Clock,
     sinks: Sequence[Sink],
@@ -52,26 +53,32 @@ def make_engine(
     checkpoint_every: int,
     is_live: bool,
 ) -> Engine:
-    """Return the engine that trades on paper from where `trader` and `memory` stand; parameters as of `Engine`."""
-    broker = PaperBroker(
-        instruments=trader.setup.instruments,
-        costs=trader.setup.costs,
-        funds=lambda: trader.portfolio.cash,
-        held=lambda symbol: trader.portfolio.positions[symbol].quantity,
-        is_live=is_live,
-        last=memory.last.values(),
-    )
+    """Return the engine that trades from where `trader` and `memory` stand; parameters as of `Engine`.
+
+    broker: None trades on paper.
+    """
     return Engine(
         trader=trader,
         memory=memory,
         model=Model(id=bundle.manifest.short_id, voters=bundle.ensemble),
-        broker=broker,
+        broker=_paper(trader, memory, is_live=is_live) if broker is None else broker,
         journal=journal,
         clock=clock,
         sinks=sinks,
         cash=cash,
         checkpoint_every=checkpoint_every,
         is_live=is_live,
+    )
+
+
+def _paper(trader: Trader, memory: Memory, *, is_live: bool) -> PaperBroker:
+    return PaperBroker(
+        instruments=trader.setup.instruments,
+        costs=trader.setup.costs,
+        funds=lambda: trader.portfolio.cash,
+        held=lambda symbol: trader.portfolio.positions[symbol].quantity,
+        is_live=is_live,
+        last=memory.last.values(),
     )
 
 

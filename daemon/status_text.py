@@ -97,6 +97,29 @@ def _candles(payload: Mapping[str, Any]) -> str:
     return f"{_utc(payload['open_ms'])} {closes}{' (backfill)' if payload['backfill'] else ''}"
 
 
+def _exit(payload: Mapping[str, Any]) -> str:
+    sold = ", ".join(f"{order['quantity']:g} ({order['reason'].replace('_', ' ')})" for order in payload["orders"])
+    return f"{payload['symbol']} sells {sold}"
+
+
+def _intent(payload: Mapping[str, Any]) -> str:
+    order = payload["order"]
+    again = ", in place of one the venue ended" if payload["renews"] else ""
+    return f"{order['symbol']} stop {order['quantity']:g} at {order['stop_price']:g}{again}"
+
+
+def _external(payload: Mapping[str, Any]) -> str:
+    halts = ", halted" if payload["halts"] else ""
+    amounts = f"{payload['ours']:+g} ours, {payload['foreign']:+g} somebody else's"
+    return f"{payload['asset']} {amounts}{halts}: {payload['detail']}"
+
+
+def _venue(payload: Mapping[str, Any]) -> str:
+    state = "cut off" if payload["is_cut_off"] else "open"
+    closed = f", closed: {', '.join(payload['closed'])}" if payload["closed"] else ""
+    return f"{state}{closed}{', paused' if payload['pauses'] else ''}: {payload['detail']}"
+
+
 def _decision(payload: Mapping[str, Any]) -> str:
     wanted = f"{payload['action']} to {payload['target']:.1%}"
     return f"{payload['symbol']} {wanted}, {payload['verdict']}: {payload['reason'].replace('_', ' ')}"
@@ -108,6 +131,10 @@ _SUMMARIES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "fill": lambda p: f"{p['symbol']} {p['side']} {p['quantity']:g} at {p['price']:g}",
     "order": lambda p: f"{p['symbol']} {p['client_id']} {p['state'].replace('_', ' ')}",
     "run": lambda p: f"{p['account']['instance']}, ensemble {p['model'][:16]}",
+    "exit": _exit,
+    "intent": _intent,
+    "external": _external,
+    "venue": _venue,
     "command": lambda p: f"{p['verb']} from {p['source']}",
     "checkpoint": lambda p: f"equity {p['trader']['portfolio']['equity']:,.2f}",
 }

@@ -13,13 +13,16 @@ from daemon.events import (
     CommandTaken,
     Decided,
     Event,
+    ExitForced,
     Filled,
     JournalWritten,
     OrderMoved,
+    Protected,
     Started,
     Stopped,
 )
-from daemon.ports import FeedStatus, Gap, LateCandle
+from daemon.ports import External, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
+from daemon.wording_live import LiveNews
 from strategy.candle import Candle
 from strategy.features import WINDOW
 from strategy.order import Fill, Order, OrderKind, OrderReport, OrderState, Side
@@ -124,6 +127,8 @@ class Board:
     account: AccountMarked | None = None
     feed: FeedStatus | None = None
     command: CommandTaken | None = None
+    path: OrderPath | None = None
+    news: LiveNews | None = None
     symbols: dict[str, SymbolView] = field(default_factory=dict)
     decisions: deque[Decided] = field(default_factory=lambda: deque(maxlen=_LISTED))
     orders: "OrderedDict[str, OrderView]" = field(default_factory=OrderedDict)
@@ -166,6 +171,7 @@ class Board:
             case Decided():
                 self._take_decision(event)
             case OrderMoved():
+                self._know(event.order)
                 self._take_report(event.report, event.state)
             case Filled():
                 self._take_fill(event.fill)
@@ -183,6 +189,10 @@ class Board:
                 self.gaps += 1
             case LateCandle():
                 self.late += 1
+            case Protected():
+                self._view(event.symbol).stop = None if event.stop is None else event.stop.stop_price
+            case ExitForced() | External() | NewSteps() | OrderPath() | StopLost():
+                self._take_news(event)
             case Stopped():
                 self.stopped = event
 
@@ -212,6 +222,14 @@ class Board:
         if view.is_decided:
             self.decided += 1
             self.decisions.appendleft(event)
+
+    def _take_news(self, news: LiveNews) -> None:
+        self.news = news
+        if isinstance(news, OrderPath):
+            self.path = news
+        elif isinstance(news, ExitForced):
+            self._know(news.order)
+            self._touch(self._view(news.order.symbol))
 
     def _take_report(self, report: OrderReport, state: OrderState) -> None:
         view = self._order(report.client_id, report.symbol, report.at_ms)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rich.style import Style
 
-from daemon import wording
+from daemon import wording, wording_live
 from daemon.events import Decided, Started
 from daemon.ports import FeedHealth
 from daemon.terminal_board import Board, OrderView, SymbolView
@@ -78,7 +78,7 @@ def draw(board: Board, frame: Frame) -> list[Line]:
     if board.started is None:
         return _filled([line(text(" sacd is starting", BOLD), width)], [], width, height)
     footer = [apart(text(" Ctrl-C ends; the account is kept and continues next time", DIM), _link(frame), width)]
-    head = [*_header(board, board.started, frame), *_account(board, board.started, width)]
+    head = [*_header(board, board.started, frame), *_news(board, width), *_account(board, board.started, width)]
     body = _body(board, width, height - len(head) - len(footer))
     return _filled([*head, *body], footer, width, height)
 
@@ -102,7 +102,7 @@ def _header(board: Board, started: Started, frame: Frame) -> list[Line]:
     mode = _PAPER if started.mode == "paper" else _REAL_MONEY
     name: list[Part] = [(" sacd ", BOLD), (f" {started.mode.upper()} ", mode), (f" {started.instance}", BOLD)]
     word, why = wording.state_words(board.account.risk if board.account else started.risk)
-    state: list[Part] = [*_feed(board), (f" {word} ", _STATE_STYLES[word]), (" ", PLAIN)]
+    state: list[Part] = [*_path(board), *_feed(board), (f" {word} ", _STATE_STYLES[word]), (" ", PLAIN)]
     if why and width_of(name) + width_of(state) + len(why) + 4 <= frame.width:
         state = [(f"{why}  ", BAD if word == TradingState.HALTED.name else WARN), *state]
     model = f"model {started.model_id[:_MODEL_ID]}, {wording.count(started.members, 'member')}"
@@ -123,6 +123,18 @@ def _feed(board: Board) -> list[Part]:
     if detail and board.feed.health is not FeedHealth.LIVE:
         words = f"{words}: {detail[:40]}"
     return [(f"{words}  ", style)]
+
+
+def _path(board: Board) -> list[Part]:
+    return [] if board.path is None or board.path.is_open else [("no orders  ", BAD)]
+
+
+def _news(board: Board, width: int) -> list[Line]:
+    """Return the last that happened at the venue beside orders and fills, as one line; none when nothing did."""
+    if board.news is None:
+        return []
+    style = WARN if wording_live.is_trouble(board.news) else DIM
+    return [line(text(f" {wording_live.live_words(board.news)}", style), width)]
 
 
 # ---- account ----------------------------------------------------------------------------------------------------

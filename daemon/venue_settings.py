@@ -54,6 +54,16 @@ def refuse_half_redirected(exchange_id: str, options: Mapping[str, Any]) -> None
         )
 
 
+def enter_sandbox(exchange_id: str, exchange: Any) -> None:  # noqa: ANN401  # ccxt's own
+    """Turn a ccxt exchange to the venue's own test market. Raises ConfigError where it has none."""
+    if not (exchange.urls or {}).get("test"):
+        raise ConfigError(
+            f"[exchange] sandbox: ccxt knows no test venue of {exchange_id}; set sandbox = false, or choose an exchange "
+            "that has one"
+        )
+    exchange.set_sandbox_mode(True)
+
+
 def refuse_left_over(exchange_id: str, options: Mapping[str, Any], effective: Any) -> None:  # noqa: ANN401  # ccxt's own
     """Raise ConfigError as `refuse_half_redirected` does, for every exchange whose addresses are plain strings.
 
@@ -87,15 +97,48 @@ def instrument_of(symbol: str, market: Mapping[str, Any], precision_mode: int) -
         ) from None
 
 
-def spot_market(exchange_id: str, symbol: str, markets: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the ccxt market called `symbol`. Raises ConfigError when it is unknown, not spot, or not traded now."""
+def refuse_unsafe_options(options: Mapping[str, Any]) -> None:
+    """Raise ConfigError for ccxt options with which real orders could be doubled, or secrets written to a log."""
+    if options.get("verbose"):
+        raise ConfigError("[exchange] verbose = true would write keys and signatures to the log; take it out")
+    if options.get("enableRateLimit", True) is not True:
+        raise ConfigError(
+            "[exchange] enableRateLimit = false would lift the limit that all requests share; take it out"
+        )
+    for path, value in _flat(options):
+        name = path.rpartition(".")[2]
+        if name == "maxRetriesOnFailure" and value != 0:
+            raise ConfigError(
+                f"[exchange] {path} = {value!r} would let ccxt send an order again whose answer was lost; take it out"
+            )
+        if name in {"sandbox", "sandboxMode", "testnet"} and value:
+            raise ConfigError(f"[exchange] {path}: the test venue is chosen by [exchange] sandbox = true alone")
+
+
+def refuse_sandbox_overrides(options: Mapping[str, Any]) -> None:
+    """Raise ConfigError when addresses are given that ccxt would drop on its way into the sandbox."""
+    urls = options.get("urls", {})
+    if "api" in urls and "test" not in urls:
+        raise ConfigError(
+            "[exchange] urls.api is not used with sandbox = true, where ccxt takes urls.test: give the addresses "
+            "there, or set sandbox = false"
+        )
+
+
+def spot_market(
+    exchange_id: str, symbol: str, markets: Mapping[str, Any], *, may_be_halted: bool = False
+) -> Mapping[str, Any]:
+    """Return the ccxt market called `symbol`. may_be_halted: also when no orders are taken there now.
+
+    Raises ConfigError when it is unknown, not spot, or not traded now.
+    """
     market = markets.get(symbol)
     if market is None:
         near = near_matches(symbol, markets)
         raise ConfigError(f"[market] symbols: {exchange_id} has no {symbol!r}{near}")
     if market.get("spot") is False:
         raise ConfigError(f"[market] symbols: {symbol} of {exchange_id} is not a spot market")
-    if market.get("active") is False:
+    if market.get("active") is False and not may_be_halted:
         raise ConfigError(f"[market] symbols: {exchange_id} does not trade {symbol} at present; take it out")
     found: Mapping[str, Any] = market
     return found

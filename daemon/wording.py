@@ -42,6 +42,10 @@ REASONS: Mapping[VerdictReason, str] = {
     VerdictReason.INSUFFICIENT_CASH: "not enough cash",
     VerdictReason.PAUSED: "paused by the operator",
     VerdictReason.HALTED: "trading is halted",
+    VerdictReason.ORDER_IN_FLIGHT: "an order of it has not ended",
+    VerdictReason.SYMBOL_HALTED: "somebody else changed what is held: resume it by hand",
+    VerdictReason.VENUE_CLOSED: "the venue takes no orders",
+    VerdictReason.UNPROTECTED: "no stop can be placed for it",
 }
 
 ORDER_STATES: Mapping[OrderState, str] = {
@@ -60,7 +64,14 @@ ORDER_STATES: Mapping[OrderState, str] = {
 _REAL_STEP = 0.1
 """Size times confidence from which on a vote to buy is no small change: what holds it back is the limit it has met."""
 _VOLATILITY = {Volatility.LOW: "calm", Volatility.NORMAL: "normal", Volatility.HIGH: "volatile"}
-_SELLS_ALL = frozenset({VerdictReason.MAX_DRAWDOWN_EXCEEDED, VerdictReason.STOP_LOSS_TRIGGERED, VerdictReason.OPERATOR})
+_SELLS_ALL = frozenset(
+    {
+        VerdictReason.MAX_DRAWDOWN_EXCEEDED,
+        VerdictReason.STOP_LOSS_TRIGGERED,
+        VerdictReason.OPERATOR,
+        VerdictReason.UNPROTECTED,
+    }
+)
 """Reasons that close the whole position, whatever the members wanted."""
 
 
@@ -123,6 +134,8 @@ def state_words(risk: RiskState) -> tuple[str, str]:
         return risk.state.name, f"{why}, {REASONS[VerdictReason.PAUSED]}" if risk.is_paused and why else why
     if risk.is_paused:
         return "PAUSED", "no new exposure until resumed"
+    if risk.is_cut_off:
+        return "ACTIVE", f"no new exposure: {REASONS[VerdictReason.VENUE_CLOSED]}"
     if risk.is_stale:
         return "ACTIVE", f"no new exposure: {REASONS[VerdictReason.STALE_FEED]}"
     return "ACTIVE", f"no new exposure: {REASONS[VerdictReason.CLOCK_SKEW]}" if risk.is_skewed else ""

@@ -31,7 +31,8 @@ def observe(
     exposure rise.  Returns (N_OBSERVATION,) float32 within +-OBSERVATION_LIMIT.
     """
     position = portfolio.positions[symbol]
-    unrealised = position.unrealised_return / limits.stop_loss
+    # What is held without a stop is less than a lot: to a policy that is nothing.
+    unrealised = position.unrealised_return / limits.stop_loss if stop is not None else 0.0
     distance = (1.0 - stop / position.mark) / limits.stop_loss if stop is not None else 0.0
     observation = np.empty(N_OBSERVATION, np.float32)
     observation[:N_FEATURES] = row

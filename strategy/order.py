@@ -54,7 +54,7 @@ class OrderState(StrEnum):
     REJECTED = "rejected"
     """The venue proved that it never accepted the order."""
     NOT_PLACED = "not_placed"
-    """Looked up until it was certain that it never reached the venue."""
+    """It is certain that it never reached the venue."""
 
 
 class OrderEvent(StrEnum):
@@ -109,6 +109,8 @@ TRANSITIONS: Mapping[tuple[OrderState, OrderEvent], OrderState] = MappingProxyTy
         **_live(OrderState.IN_FLIGHT),
         (OrderState.IN_FLIGHT, OrderEvent.ANSWER_LOST): OrderState.UNKNOWN,
         (OrderState.IN_FLIGHT, OrderEvent.REJECTED): OrderState.REJECTED,
+        # Noted as sent before the request left, and then proved that it never did.
+        (OrderState.IN_FLIGHT, OrderEvent.NOT_FOUND): OrderState.NOT_PLACED,
         **_live(OrderState.UNKNOWN),
         (OrderState.UNKNOWN, OrderEvent.ANSWER_LOST): OrderState.UNKNOWN,
         (OrderState.UNKNOWN, OrderEvent.REJECTED): OrderState.REJECTED,
@@ -146,11 +148,12 @@ def client_order_id(instance: str, symbol: str, open_ms: int, sequence: int) -> 
     """
     if open_ms < 0 or sequence < 0:
         raise InvalidOrder(f"no order id for {symbol} at {open_ms} ms, sequence {sequence}: neither can be negative")
-    return f"{_id_prefix(instance, symbol)}-{_base36(open_ms // 1000)}-{_base36(sequence)}"
+    return f"{id_prefix(instance, symbol)}-{_base36(open_ms // 1000)}-{_base36(sequence)}"
 
 
 @cache
-def _id_prefix(instance: str, symbol: str) -> str:
+def id_prefix(instance: str, symbol: str) -> str:
+    """Return what every client order id of `instance` in `symbol` begins with, before a further `-`."""
     # A digest of the names keeps the id within 36 characters whatever they are; the readable part stands first.
     digest = hashlib.sha256(f"{instance}\0{symbol}".encode()).hexdigest()[:8]
     readable = re.sub(r"[^A-Za-z0-9]", "", symbol)[:9].lower()
@@ -212,8 +215,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fill:
-    """A trade that happened. price: quote per base.  fee: quote, >= 0.  fill_id: unique at the venue.
+    """A trade that happened. price: quote per base.  fee: its worth in quote, >= 0.  fill_id: unique at the venue.
 
+    fee_base: base that the venue took for the fee, which is then not paid in quote; `fee` is what it is worth.
+    fee_coin: the coin of a fee that was paid in neither base nor quote, "" otherwise; `fee` is what it is worth.
     reference_price is the order's (> 0), kept here so that slippage can be told from the fill alone.
     Raises InvalidOrder.
     """
@@ -227,12 +232,16 @@ class Fill:
     fee: float
     at_ms: int
     reference_price: float
+    fee_base: float = 0.0
+    fee_coin: str = ""
 
     def __post_init__(self) -> None:
         if not (0.0 < self.quantity < math.inf and 0.0 < self.price < math.inf and 0.0 <= self.fee < math.inf):
             raise InvalidOrder(
                 f"fill {self.fill_id}: quantity {self.quantity}, price {self.price}, fee {self.fee} cannot be"
             )
+        if not (0.0 <= self.fee_base < math.inf):
+            raise InvalidOrder(f"fill {self.fill_id}: fee of {self.fee_base} in base cannot be")
         if not (0.0 < self.reference_price < math.inf):
             raise InvalidOrder(f"fill {self.fill_id}: reference price {self.reference_price} is not a positive number")
 

@@ -3,6 +3,7 @@
 Owns the arithmetic of fills. Equity is cash plus every position at its mark; nothing else creates or destroys money.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -118,7 +119,8 @@ class Portfolio:
         """
         position = self.positions[fill.symbol]
         changed, closed_profit = _traded(position, fill, instrument)
-        paid = fill.notional * fill.side.sign + fill.fee
+        # A fee in base has left the position already; it counts in `fees` at what it is worth.
+        paid = fill.notional * fill.side.sign + (fill.fee if fill.fee_base == 0.0 else 0.0)
         positions = {**self.positions, fill.symbol: changed}
         cash = self.cash - paid
         day = fill.at_ms // _DAY_MS
@@ -133,6 +135,37 @@ class Portfolio:
             slippage=self.slippage + (fill.price - fill.reference_price) * fill.side.sign * fill.quantity,
             wins=self.wins + (closed_profit is not None and closed_profit > 0.0),
             losses=self.losses + (closed_profit is not None and closed_profit <= 0.0),
+        )
+
+    def transfer(self, symbol: str | None, amount: float, price: float, instrument: Instrument) -> "Portfolio":
+        """Return the account after `amount` came (> 0) or went (< 0) without a trade of ours: no gain and no loss.
+
+        symbol: whose base it is, valued at the mark, or at `price` (quote per base) when it has none; `price` is also
+        what it counts as paid.  None: quote.  instrument: of the symbol; not looked at for quote.  Drawdown and loss of
+        the day stay what they are, as shares. Raises InvalidOrder when more goes than is held, and for a price that is
+        not positive.
+        """
+        if symbol is None:
+            return self._worth(self.cash + amount, self.positions)
+        if not 0.0 < price < math.inf:
+            raise InvalidOrder(f"{symbol}: {amount} came or went at a price of {price}, which is not a positive number")
+        changed = _transferred(self.positions[symbol], symbol, amount, price, instrument)
+        return self._worth(self.cash, {**self.positions, symbol: changed})
+
+    def _worth(self, cash: float, positions: Mapping[str, Position]) -> "Portfolio":
+        """Return the account with other contents, its peak and the start of its day scaled by what it is worth."""
+        equity = _equity(cash, positions)
+        if self.equity <= 0.0 < equity:  # it was empty: it begins here
+            return replace(self, cash=cash, positions=positions, equity=equity, peak=equity, day_start=equity)
+        # Of nothing there is no share: an account that is emptied keeps the peak that it has fallen from.
+        share = equity / self.equity if equity > 0.0 else 1.0
+        return replace(
+            self,
+            cash=cash,
+            positions=positions,
+            equity=equity,
+            peak=self.peak * share,
+            day_start=self.day_start * share,
         )
 
     def at_price(self, symbol: str, price: float) -> "Portfolio":
@@ -196,19 +229,45 @@ def _traded(position: Position, fill: Fill, instrument: Instrument) -> tuple[Pos
     """Return the position after a fill, and the profit of the round trip if the fill closed it."""
     mark = position.mark if position.mark > 0.0 else fill.price
     if fill.side is Side.BUY:
-        quantity = _on_lots(instrument, position.quantity, fill.quantity)
+        quantity = _on_lots(instrument, position.quantity, fill.quantity - fill.fee_base)
         entry = (position.quantity * position.average_entry + fill.notional) / (position.quantity + fill.quantity)
         profit = position.trade_profit - fill.fee
-        high = max(position.high, fill.price)
+        high = max(_high_since_entry(position, instrument), fill.price)
         return Position(quantity=quantity, average_entry=entry, mark=mark, high=high, trade_profit=profit), None
-    quantity = _on_lots(instrument, position.quantity, -fill.quantity)
+    quantity = _on_lots(instrument, position.quantity, -(fill.quantity + fill.fee_base))
     if quantity < 0.0:
         raise InvalidOrder(f"fill {fill.fill_id} sells {fill.quantity} {fill.symbol}, only {position.quantity} is held")
     profit = position.trade_profit + (fill.price - position.average_entry) * fill.quantity - fill.fee
-    if quantity == 0.0:
-        return Position(mark=mark), profit
+    if quantity < instrument.lot:
+        return _left_over(quantity, mark, fill.price), profit
     rest = replace(position, quantity=quantity, mark=mark, trade_profit=profit, since_trade=0)
     return rest, None
+
+
+def _high_since_entry(position: Position, instrument: Instrument) -> float:
+    """Return the high that a purchase goes on from: what is less than a lot is no position that it adds to."""
+    return position.high if position.quantity >= instrument.lot else 0.0
+
+
+def _left_over(quantity: float, mark: float, price: float) -> Position:
+    """Return what a round trip leaves: nothing, or less than a lot, which no venue would buy."""
+    if quantity == 0.0:
+        return Position(mark=mark)
+    return Position(quantity=quantity, average_entry=price, mark=mark, high=price)
+
+
+def _transferred(position: Position, symbol: str, amount: float, price: float, instrument: Instrument) -> Position:
+    quantity = _on_lots(instrument, position.quantity, amount)
+    mark = position.mark if position.mark > 0.0 else price
+    if quantity < 0.0:
+        raise InvalidOrder(f"{-amount} {symbol} went, only {position.quantity} was held")
+    if quantity < instrument.lot:
+        return _left_over(quantity, mark, price)
+    if amount <= 0.0:
+        return replace(position, quantity=quantity, mark=mark)
+    entry = (position.quantity * position.average_entry + amount * price) / (position.quantity + amount)
+    high = max(_high_since_entry(position, instrument), price)
+    return replace(position, quantity=quantity, average_entry=entry, mark=mark, high=high)
 
 
 def _on_lots(instrument: Instrument, held: float, change: float) -> float:

@@ -3,7 +3,7 @@
 Held positions come first. What lowers risk is never refused. Permission is a type: only `Approved` carries an order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -53,6 +53,15 @@ class VerdictReason(StrEnum):
     INSUFFICIENT_CASH = "insufficient_cash"
     PAUSED = "paused"
     HALTED = "halted"
+    # New ones go last: the compiled twin of this file knows a reason by its place.
+    ORDER_IN_FLIGHT = "order_in_flight"
+    """An order of the symbol has not ended: only then is known what is held."""
+    SYMBOL_HALTED = "symbol_halted"
+    """Somebody else moved what is held there; a person has to resume."""
+    VENUE_CLOSED = "venue_closed"
+    """Orders cannot be sent or followed, or the market takes none."""
+    UNPROTECTED = "unprotected"
+    """No stop can be placed for what is held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +94,16 @@ Verdict = Approved | Hold | Refused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SymbolRisk:
-    """What keeps one symbol from taking new exposure. blocked_until_ms: close times before this are blocked."""
+    """What keeps one symbol from taking new exposure. blocked_until_ms: close times before this are blocked.
+
+    is_halted: until a person resumes.  is_closed: its market takes no orders.
+    """
 
     loss_streak: int = 0
     blocked_until_ms: int = 0
     blocked_by: VerdictReason = VerdictReason.STOP_COOLDOWN
+    is_halted: bool = False
+    is_closed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +111,8 @@ class RiskState:
     """What the risk manager remembers from candle to candle.
 
     reason: what ended ACTIVE.  halted_ms: close of the candle on which the account became HALTED.  is_paused: a
-    person wants no new exposure.  is_flattening: a person wants nothing held at all.
+    person wants no new exposure.  is_flattening: a person wants nothing held at all.  is_cut_off: orders cannot be sent
+    or followed at the venue.
 
     day: of the counters, days since 1970-01-01 UTC.  orders_today: orders approved on that day, each once and whether
     or not it fills, and fills of protective stops, which nobody approves; a stop that rests counts nothing.
@@ -114,9 +129,15 @@ class RiskState:
     is_flattening: bool = False
     is_stale: bool = False
     is_skewed: bool = False
+    is_cut_off: bool = False
     day: int = -1
     orders_today: int = 0
     turnover_today: float = 0.0
+
+    @property
+    def closed(self) -> frozenset[str]:
+        """Symbols whose market takes no orders."""
+        return frozenset(symbol for symbol, known in self.symbols.items() if known.is_closed)
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON types."""
@@ -182,13 +203,25 @@ def _on_day(state: RiskState, day: int) -> RiskState:
 
 def resume(state: RiskState, portfolio: Portfolio) -> Review:
     """Return the account trading again, unpaused and with its drawdown counted from here: what a person may ask."""
-    return _restarted(replace(state, is_paused=False, is_flattening=False), portfolio)
+    symbols = {symbol: replace(known, is_halted=False) for symbol, known in state.symbols.items()}
+    return _restarted(replace(state, symbols=symbols, is_paused=False, is_flattening=False), portfolio)
 
 
 def _restarted(state: RiskState, portfolio: Portfolio) -> Review:
     """Return the account ACTIVE; what a person has paused, only a person resumes."""
     active = replace(state, state=TradingState.ACTIVE, reason=None, halted_ms=0)
     return Review(state=active, portfolio=portfolio.restart_peak())
+
+
+def halted(state: RiskState, symbol: str) -> RiskState:
+    """Return the state in which `symbol` takes no new exposure until a person resumes."""
+    return replace(state, symbols={**state.symbols, symbol: replace(state.symbols[symbol], is_halted=True)})
+
+
+def with_closed(state: RiskState, closed: Collection[str]) -> RiskState:
+    """Return the state in which the markets of `closed`, and no others, take no orders."""
+    symbols = {symbol: replace(known, is_closed=symbol in closed) for symbol, known in state.symbols.items()}
+    return replace(state, symbols=symbols)
 
 
 def after_order(state: RiskState, order: Order) -> RiskState:
@@ -244,9 +277,8 @@ def refusal(
     """Return why `symbol` may not take new exposure now, None when it may."""
     if (reason := _account_refusal(state)) is not None:
         return reason
-    known = state.symbols[symbol]
-    if now_ms < known.blocked_until_ms:
-        return known.blocked_by
+    if (reason := _symbol_refusal(state.symbols[symbol], now_ms)) is not None:
+        return reason
     if state.orders_today >= limits.max_orders_per_day:
         return VerdictReason.ORDER_RATE
     if state.turnover_today >= limits.max_turnover_per_day * portfolio.equity:
@@ -261,9 +293,19 @@ def _account_refusal(state: RiskState) -> VerdictReason | None:
         return state.reason
     if state.is_paused:
         return VerdictReason.PAUSED
-    if state.is_stale:
-        return VerdictReason.STALE_FEED
-    return VerdictReason.CLOCK_SKEW if state.is_skewed else None
+    if state.is_cut_off:
+        return VerdictReason.VENUE_CLOSED
+    if state.is_stale or state.is_skewed:
+        return VerdictReason.STALE_FEED if state.is_stale else VerdictReason.CLOCK_SKEW
+    return None
+
+
+def _symbol_refusal(known: SymbolRisk, now_ms: int) -> VerdictReason | None:
+    if known.is_closed:
+        return VerdictReason.VENUE_CLOSED
+    if known.is_halted:
+        return VerdictReason.SYMBOL_HALTED
+    return known.blocked_by if now_ms < known.blocked_until_ms else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +314,7 @@ class Situation:
 
     cash: quote that earlier approvals of the same candle have left.  stop: protective stop, None when flat.
     distance: of the observation from the training distribution, 0 while there is none.  client_id: for the order.
+    is_in_flight: an order of the symbol has not ended.  is_unprotected: no stop can be placed for what is held.
     """
 
     limits: RiskLimits
@@ -284,10 +327,21 @@ class Situation:
     distance: float
     now_ms: int
     client_id: str = field(repr=False)
+    is_in_flight: bool = False
+    is_unprotected: bool = False
 
 
 def assess(decision: Decision, at: Situation) -> Verdict:
     """Return the verdict on one decision: forced exits first, then what the ensemble wants, within every limit."""
+    verdict = _assess(decision, at)
+    if at.is_in_flight and isinstance(verdict, Approved):
+        # What is held is not known until that one has ended: nothing is sold or bought twice.
+        kind = Refused if verdict.order.side is Side.BUY else Hold
+        return kind(decision=decision, reason=VerdictReason.ORDER_IN_FLIGHT)
+    return verdict
+
+
+def _assess(decision: Decision, at: Situation) -> Verdict:
     position = at.portfolio.positions[decision.symbol]
     forced = _forced(decision, position, at)
     if forced is not None:
@@ -302,14 +356,14 @@ def assess(decision: Decision, at: Situation) -> Verdict:
 
 def _forced(decision: Decision, position: Position, at: Situation) -> tuple[float, VerdictReason] | None:
     """Return the exposure that must not be exceeded and why, when what is held breaks a limit."""
-    if position.quantity <= 0.0:
+    if position.quantity <= 0.0 or at.instrument.floor_quantity(position.quantity) <= 0.0:
         return None
     if at.state.reason is VerdictReason.MAX_DRAWDOWN_EXCEEDED:
         return 0.0, VerdictReason.MAX_DRAWDOWN_EXCEEDED
     if at.stop is not None and position.mark <= at.stop:
         return 0.0, VerdictReason.STOP_LOSS_TRIGGERED
-    if at.state.is_flattening or decision.reason is DecisionReason.OPERATOR:
-        return 0.0, VerdictReason.OPERATOR
+    if at.is_unprotected or at.state.is_flattening or decision.reason is DecisionReason.OPERATOR:
+        return 0.0, VerdictReason.UNPROTECTED if at.is_unprotected else VerdictReason.OPERATOR
     limit = at.limits.max_position
     if decision.exposure > limit and decision.target >= limit:
         return limit, VerdictReason.MAX_POSITION_EXCEEDED
@@ -318,13 +372,14 @@ def _forced(decision: Decision, position: Position, at: Situation) -> tuple[floa
 
 def _sell(decision: Decision, position: Position, target: float, reason: VerdictReason, at: Situation) -> Verdict:
     """Sell down to `target`; rounds up to the next lot and to the venue's minimum, never beyond what is held."""
-    held, instrument = position.quantity, at.instrument
+    instrument = at.instrument
+    held = instrument.floor_quantity(position.quantity)  # a fee in base may leave less than a lot beside it
     excess = (decision.exposure - target) * at.portfolio.capital() / position.mark if target > 0.0 else held
     smallest = instrument.ceil_quantity(instrument.min_notional / position.mark)
     quantity = min(held, max(instrument.ceil_quantity(excess), smallest))
     if (held - quantity) * position.mark < instrument.min_notional:
         quantity = held  # a remainder below the venue's minimum could never be sold
-    if quantity * position.mark < instrument.min_notional:
+    if quantity <= 0.0 or quantity * position.mark < instrument.min_notional:
         return Hold(decision=decision, reason=VerdictReason.MINIMUM_NOTIONAL)
     return Approved(decision=decision, reason=reason, order=_order(decision, Side.SELL, quantity, reason, at))
 

@@ -37,7 +37,9 @@ class Session:
         for candle in self.trader.in_order(candles):
             for report in self.exchange.on_candle(candle):
                 if report.fill is not None:
-                    self.exchange.protect(report.symbol, self.trader.on_fill(report.fill))
+                    stop = self.trader.stops[report.symbol]
+                    is_stop = stop is not None and stop.client_id == report.client_id
+                    self.exchange.protect(report.symbol, self.trader.on_fill(report.fill, is_stop=is_stop))
                 reports.append(report)
         return reports
 

@@ -6,7 +6,7 @@ the same state, bit for bit, which is what recovery and replay rest on.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from strategy.errors import BadState, InvalidInstrument
 from strategy.features import FeatureRow, FeatureSource, Row
 from strategy.instrument import Instrument
 from strategy.observation import observe
-from strategy.order import Fill, Order, OrderKind, Side, client_order_id
+from strategy.order import Fill, Order, OrderKind, OrderStatus, Side, client_order_id
 from strategy.parameters import CostModel, RiskLimits, StrategyParameters
 from strategy.portfolio import Portfolio
 from strategy.risk import Approved, RiskState, Situation, SymbolRisk, Verdict, VerdictReason
@@ -147,6 +147,8 @@ class Trader:
         self.portfolio = Portfolio.open(cash, self.features)
         self.risk = RiskState(symbols={symbol: SymbolRisk() for symbol in self.features})
         self.stops: dict[str, Order | None] = dict.fromkeys(self.features)
+        self.in_flight: frozenset[str] = frozenset()
+        self._bound = 0.0
         self._ranges: dict[str, float | None] = dict.fromkeys(self.features)
         self._open_ms: dict[str, int] = dict.fromkeys(self.features, 0)
         self._sequence: dict[str, int] = dict.fromkeys(self.features, 0)
@@ -192,11 +194,14 @@ class Trader:
 
     def _is_flat(self) -> bool:
         """Tell whether nothing is held that the venue would let us sell."""
-        instruments = self.setup.instruments
-        return not any(
-            position.quantity > 0.0 and position.value >= instruments[symbol].min_notional
-            for symbol, position in self.portfolio.positions.items()
-        )
+        return not any(self._is_sellable(symbol) for symbol in self.features)
+
+    def _is_sellable(self, symbol: str) -> bool:
+        position, instrument = self.portfolio.positions[symbol], self.setup.instruments[symbol]
+        if position.quantity <= 0.0:
+            return False
+        quantity = instrument.floor_quantity(position.quantity)
+        return quantity > 0.0 and quantity * position.mark >= instrument.min_notional
 
     def _sight(self, candle: Candle) -> Sight:
         symbol = candle.symbol
@@ -214,11 +219,11 @@ class Trader:
 
     def decide(self, seen: Sequence[tuple[Sight, Votes | None]], weights: tuple[float, ...]) -> list[Outcome]:
         """Return one outcome per sight, in order; cash that one symbol takes is not there for the next."""
-        outcomes, cash = [], self.portfolio.cash
+        outcomes, cash = [], self.portfolio.cash - self._bound
         for sight, votes in seen:
             verdict = self._verdict(sight, votes, weights, cash)
             if isinstance(verdict, Approved):
-                cash -= self._reserved(verdict.order)
+                cash -= self._reserved(verdict.order, verdict.order.quantity)
             symbol = sight.candle.symbol
             self._move_stop(symbol)
             outcomes.append(Outcome(sight, votes, verdict, self.stops[symbol]))
@@ -230,7 +235,9 @@ class Trader:
         decision = decide(self._rule(weights), symbol, votes, self.portfolio.exposure(symbol), volatility)
         return self._assess(decision, cash, sight.distance, sight.candle.close_ms)
 
-    def _assess(self, decision: Decision, cash: float, distance: float, now_ms: int) -> Verdict:
+    def _assess(
+        self, decision: Decision, cash: float, distance: float, now_ms: int, *, is_unprotected: bool = False
+    ) -> Verdict:
         symbol, stop = decision.symbol, self.stops[decision.symbol]
         situation = Situation(
             limits=self.setup.limits,
@@ -243,6 +250,8 @@ class Trader:
             distance=distance,
             now_ms=now_ms,
             client_id=self._client_id(symbol),
+            is_in_flight=symbol in self.in_flight,
+            is_unprotected=is_unprotected,
         )
         verdict = risk.assess(decision, situation)
         if isinstance(verdict, Approved):
@@ -253,12 +262,15 @@ class Trader:
         return verdict
 
     # ---- what comes back ----------------------------------------------------------------------------------------
-    def on_fill(self, fill: Fill) -> Order | None:
-        """Apply a fill and return the protective stop its symbol needs from here on."""
-        symbol, before, stop = fill.symbol, self.portfolio, self.stops[fill.symbol]
+    def on_fill(self, fill: Fill, *, is_stop: bool) -> Order | None:
+        """Apply a fill and return the protective stop its symbol needs from here on.
+
+        is_stop: it belongs to a protective stop, the present one or, late, one that was replaced.
+        """
+        symbol, before = fill.symbol, self.portfolio
         limits, when = self.setup.limits, {"at_ms": fill.at_ms, "span_ms": self.setup.timeframe.span_ms}
         self.portfolio = after = before.apply(fill, self.setup.instruments[symbol])
-        if stop is not None and stop.client_id == fill.client_id:
+        if is_stop:
             worth = fill.notional
             self.risk = risk.after_stop_fill(limits, self.risk, symbol, notional=worth, day=after.day, **when)
         if after.wins + after.losses > before.wins + before.losses:
@@ -285,6 +297,52 @@ class Trader:
             self.portfolio, self.risk = before
         return approved
 
+    def exits(self, symbol: str, now_ms: int, *, unprotected: bool = False) -> list[Approved]:
+        """Return the sale of `symbol` that cannot wait for the next candle, usually none: what changes only then.
+
+        A drawdown, a stop that the mark has passed and flattening sell everything; so does `unprotected`: no stop can
+        be placed. What lies above the position limit waits for the candle.
+        """
+        if not (unprotected or self._must_go(symbol)):
+            return []
+        verdict = self._sale(symbol, DecisionReason.NEUTRAL, now_ms, is_unprotected=unprotected)
+        return [verdict] if isinstance(verdict, Approved) else []
+
+    def _must_go(self, symbol: str) -> bool:
+        stop, mark = self.stops[symbol], self.portfolio.positions[symbol].mark
+        is_passed = stop is not None and stop.stop_price is not None and mark <= stop.stop_price
+        return is_passed or self.risk.is_flattening or self.risk.reason is VerdictReason.MAX_DRAWDOWN_EXCEEDED
+
+    def on_external(self, symbol: str | None, amount: float, price: float) -> Order | None:
+        """Take what came or went without a trade of ours; returns the stop that its symbol needs from here on.
+
+        Parameters and errors as of `Portfolio.transfer`; None is returned for quote too.
+        """
+        instrument = self.setup.instruments[next(iter(self.features)) if symbol is None else symbol]
+        self.portfolio = self.portfolio.transfer(symbol, amount, price, instrument)
+        if symbol is None:
+            return None
+        self._move_stop(symbol)
+        return self.stops[symbol]
+
+    def renew_stop(self, symbol: str) -> Order | None:
+        """Return the stop of `symbol` as a new order, for the venue has ended the old one; None when there is none."""
+        stop = self.stops[symbol]
+        if stop is not None:
+            stop = self.stops[symbol] = replace(stop, client_id=self._client_id(symbol))
+            self._sequence[symbol] += 1
+        return stop
+
+    def set_in_flight(self, statuses: Iterable[OrderStatus]) -> None:
+        """Take notice of the orders that have not ended: their symbols wait, and what they may cost is not there.
+
+        Protective stops among them keep nothing waiting. A live account says so before every decision; where orders
+        end before the next decision, as in simulation, nobody has to.
+        """
+        waiting = [status for status in statuses if status.order.kind is not OrderKind.STOP]
+        self.in_flight = frozenset(status.order.symbol for status in waiting)
+        self._bound = math.fsum(self._reserved(s.order, max(0.0, s.order.quantity - s.filled)) for s in waiting)
+
     # ---- what a person may ask ----------------------------------------------------------------------------------
     def pause(self) -> None:
         """Take no new exposure until `resume`; stops and exits go on."""
@@ -307,17 +365,27 @@ class Trader:
             self.risk, is_stale=stale, is_skewed=self.risk.is_skewed if is_skewed is None else is_skewed
         )
 
+    def set_venue(self, *, is_cut_off: bool | None = None, closed: Collection[str] | None = None) -> None:
+        """Take notice of a venue that takes no orders, from us or in the markets `closed`: nothing is bought there."""
+        if is_cut_off is not None:
+            self.risk = replace(self.risk, is_cut_off=is_cut_off)
+        if closed is not None:
+            self.risk = risk.with_closed(self.risk, closed)
+
+    def halt_symbol(self, symbol: str) -> None:
+        """Take no new exposure in `symbol` until `resume`; stops and exits go on."""
+        self.risk = risk.halted(self.risk, symbol)
+
     def _sell_all(self, reason: DecisionReason, now_ms: int) -> list[Approved]:
-        approved = []
-        for symbol in self.features:
-            exposure = self.portfolio.exposure(symbol)
-            decision = Decision(symbol=symbol, action=Action.SELL, reason=reason, exposure=exposure, target=0.0)
-            if self.portfolio.positions[symbol].quantity <= 0.0:
-                continue
-            verdict = self._assess(decision, 0.0, 0.0, now_ms)
-            if isinstance(verdict, Approved):
-                approved.append(verdict)
-        return approved
+        held = [symbol for symbol in self.features if self.portfolio.positions[symbol].quantity > 0.0]
+        verdicts = [self._sale(symbol, reason, now_ms) for symbol in held]
+        return [verdict for verdict in verdicts if isinstance(verdict, Approved)]
+
+    def _sale(self, symbol: str, reason: DecisionReason, now_ms: int, *, is_unprotected: bool = False) -> Verdict:
+        """Return the verdict on selling all of `symbol` between candles."""
+        exposure = self.portfolio.exposure(symbol)
+        decision = Decision(symbol=symbol, action=Action.SELL, reason=reason, exposure=exposure, target=0.0)
+        return self._assess(decision, 0.0, 0.0, now_ms, is_unprotected=is_unprotected)
 
     def begin(self, setup: Setup, reference: Reference | None) -> None:
         """Continue the account under other parameters or another ensemble: what a restart may bring.
@@ -343,13 +411,13 @@ class Trader:
             )
         return rule
 
-    def _reserved(self, order: Order) -> float:
-        """Return the cash an approved order will take at the expected price; sells give nothing before they fill."""
+    def _reserved(self, order: Order, quantity: float) -> float:
+        """Return the cash that so much of an order takes at the expected price; sells give nothing before they fill."""
         if order.side is Side.SELL:
             return 0.0
         costs = self.setup.costs
         price = fill_price(costs, self.setup.instruments[order.symbol], Side.BUY, order.reference_price)
-        return order.quantity * price + fee(costs, order.quantity * price)
+        return quantity * price + fee(costs, quantity * price)
 
     def _client_id(self, symbol: str) -> str:
         return client_order_id(self.setup.instance, symbol, self._open_ms[symbol], self._sequence[symbol])
@@ -357,19 +425,21 @@ class Trader:
     def _move_stop(self, symbol: str) -> None:
         """Keep exactly one protective stop for what is held, and none when flat."""
         position, current = self.portfolio.positions[symbol], self.stops[symbol]
-        if position.quantity <= 0.0:
+        # A fee in base may leave less than a lot beside what can be sold: that much needs no stop.
+        quantity = self.setup.instruments[symbol].floor_quantity(position.quantity) if position.quantity > 0.0 else 0.0
+        if quantity <= 0.0:
             self.stops[symbol] = None
             return
         was = None if current is None else current.stop_price
         wanted = stop_price(self.setup.limits, position, self._ranges[symbol], was)
         price = max(self.setup.instruments[symbol].floor_price(wanted), self.setup.instruments[symbol].tick)
-        if current is not None and current.stop_price == price and current.quantity == position.quantity:
+        if current is not None and current.stop_price == price and current.quantity == quantity:
             return
         self.stops[symbol] = Order(
             client_id=self._client_id(symbol),
             symbol=symbol,
             side=Side.SELL,
-            quantity=position.quantity,
+            quantity=quantity,
             reference_price=price,
             decided_ms=self._open_ms[symbol] + self.setup.timeframe.span_ms,
             reason=VerdictReason.STOP_LOSS_TRIGGERED.value,

@@ -29,7 +29,7 @@ RUNS_TEXT = frozenset({"eval", "exec", "compile"})
 # Packages whose import name is not the name they are installed by.
 IMPORT_NAMES = {"prometheus-client": "prometheus_client"}
 OPTIONAL_IN_DAEMON = frozenset({"pyarrow"})
-VENUE_ADAPTERS = frozenset({("daemon", "feed_ccxt"), ("daemon", "broker_ccxt"), ("training", "fetch_ccxt")})
+VENUE_ADAPTERS = frozenset({("daemon", "feed_ccxt"), ("daemon", "venue_ccxt"), ("training", "fetch_ccxt")})
 
 # Adapters beside the feeds and brokers, and the modules that may name concrete adapters: app and serving put the daemon
 # together, replay and trace put parts of it together for one command, status_text words what they return.
@@ -203,7 +203,7 @@ def ccxt_stays_in_its_place(use: Use, package: str, module: str) -> Iterator[str
     if not use.is_import or use.top != "ccxt":
         return
     if (package, module) not in VENUE_ADAPTERS:
-        yield "ccxt outside daemon/feed_ccxt.py, daemon/broker_ccxt.py and training/fetch_ccxt.py"
+        yield "ccxt outside daemon/feed_ccxt.py, daemon/venue_ccxt.py and training/fetch_ccxt.py"
     elif not use.is_lazy:
         yield "ccxt imported at module level"
 
@@ -216,6 +216,11 @@ def time_and_chance_come_from_outside(use: Use, package: str, module: str) -> It
     if package not in {"strategy", "daemon"} or (package, module) == ("daemon", "clock"):
         return
     if (package, module) == ("daemon", "app") and use.name in {"random", "random.Random"}:
+        return
+    if (package, module) == ("daemon", "testvenue") and use.name in {"random", "random.Random"}:
+        # The rehearsal venue plays at chance, from a seed that its user gives.
+        if use.call is not None and not (use.call.args or use.call.keywords):
+            yield "random.Random without a seed"
         return
     if TIME_AND_CHANCE.fullmatch(use.name) or use.within("time", "random", "secrets"):
         gives_way = use.name == "asyncio.sleep" and use.call is not None and ast.unparse(use.call).endswith("sleep(0)")

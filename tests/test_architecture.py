@@ -95,6 +95,8 @@ PLANTED = [
     ("daemon/a.py", "import random", "random outside"),
     ("daemon/app.py", "import random\nrandom.shuffle(x)", "random.shuffle outside"),
     ("daemon/retry.py", "from random import Random", "random.Random outside"),
+    ("daemon/testvenue/a.py", "import random\nrandom.Random()", "random.Random without a seed"),
+    ("daemon/testvenue/a.py", "import random\nrandom.random()", "random.random outside"),
     ("daemon/a.py", "import uuid\nuuid.uuid4()", "uuid.uuid4 outside"),
     ("daemon/a.py", "import os\nos.urandom(8)", "os.urandom outside"),
     ("daemon/a.py", "from datetime import datetime, UTC\ndatetime.now(UTC)", "datetime.datetime.now outside"),
@@ -119,6 +121,7 @@ ALLOWED = {
     "daemon/journal.py": "from strategy.order import Order\nfrom daemon.ports import Journal",
     "daemon/app.py": "import random\nfrom daemon.feed_ccxt import F\nfrom daemon.broker_paper import B\n"
     "jitter = random.Random()",
+    "daemon/testvenue/server.py": "import random\ngenerator = random.Random(seed)",
     "daemon/__main__.py": "import daemon.journal\nimport typer",
     "daemon/commands/journal.py": "import daemon.journal",
     "daemon/files.py": "import asyncio\nimport numpy as np\nrng = np.random.default_rng(seed)\n"

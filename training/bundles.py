@@ -12,12 +12,14 @@ from strategy.trader import Reference
 from training.errors import BundleError
 
 TRAINING_FOLDER = "training"
+_NOT_PART = frozenset({TRAINING_FOLDER, "evaluation.json"})
+"""What may lie in the directory and is not part of the bundle; the daemon's `readiness` reads the evaluation."""
 
 
 def read_bundle(path: Path) -> Bundle:
     """Return the verified bundle in the directory `path`. Raises BundleError naming path, file and reason."""
     try:
-        entries = [entry for entry in sorted(path.resolve(strict=True).iterdir()) if entry.name != TRAINING_FOLDER]
+        entries = [entry for entry in sorted(path.resolve(strict=True).iterdir()) if entry.name not in _NOT_PART]
         for entry in entries:
             if entry.is_symlink() or not entry.is_file():
                 raise BundleError(f"{path}: bundle file {entry.name}: it is not a plain file")

@@ -68,7 +68,7 @@ def die_at(owner: type, method: str, count: int, *, before: bool) -> None:
 
 def _live(config: str, end_ms: int, death: Sequence[Any] | None) -> int:
     make = daemon.app.make_feed
-    daemon.app.make_feed = lambda config, clock: Cut(make(config, clock), end_ms)  # type: ignore[assignment]
+    daemon.app.make_feed = lambda config, clock, budget: Cut(make(config, clock, budget), end_ms)  # type: ignore[assignment]
     if death is not None:
         name, count, before = death
         die_at(SqliteJournal if name == "append" else PaperBroker, name, count, before=before)

@@ -32,17 +32,18 @@ from daemon.__main__ import main
 main()
 """
 _FAILING_DISK = """
-append = app.SqliteJournal.append
+from daemon.journal import SqliteJournal
+append = SqliteJournal.append
 async def fail(self, records):
     if any(record.kind == {kind!r} for record in records):
         raise FatalError("journal x cannot be written (no space left on device): check the disk, then restart")
     return await append(self, records)
-app.SqliteJournal.append = fail
+SqliteJournal.append = fail
 """
 _MUTE_VENUE = """
 make = app.make_feed
-def make_mute(config, clock):
-    feed = make(config, clock)
+def make_mute(config, clock, budget):
+    feed = make(config, clock, budget)
     async def instruments():
         app._log.info("asking")
         await asyncio.Event().wait()

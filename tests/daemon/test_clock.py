@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from daemon.clock import SystemClock
+from daemon.clock import ScaledClock, SystemClock
 from daemon.ports import Clock
 from tests.fakes.clock import ManualClock
 
 
 def test_both_clocks_are_clocks() -> None:
-    clocks: list[Clock] = [SystemClock(), ManualClock()]
+    clocks: list[Clock] = [SystemClock(), ManualClock(), ScaledClock.from_now(60.0)]
     assert all(isinstance(clock.now_ms(), int) for clock in clocks)
 
 
@@ -48,7 +48,7 @@ async def _note(seen: list[str]) -> None:
     seen.append("ran")
 
 
-@pytest.mark.parametrize("clock", [SystemClock(), ManualClock()], ids=["system", "manual"])
+@pytest.mark.parametrize("clock", [SystemClock(), ManualClock(), ScaledClock.from_now(60.0)], ids=["system", "manual", "scaled"])
 async def test_sleeping_for_nan_is_refused(clock: Clock) -> None:
     with pytest.raises(ValueError, match="NaN"):
         await clock.sleep_s(float("nan"))
@@ -108,3 +108,25 @@ async def test_a_step_of_the_wall_clock_wakes_nobody_and_leaves_monotonic_time_a
 async def test_manual_clock_refuses_to_go_back() -> None:
     with pytest.raises(ValueError, match="forward only"):
         await ManualClock().advance(-1.0)
+
+
+async def test_a_scaled_clock_runs_as_many_times_as_fast_and_shows_the_time_it_was_set_to() -> None:
+    clock, began = ScaledClock.from_now(200.0, wall_ms=1_600_000_000_000), time.monotonic()
+    await clock.sleep_s(10.0)
+    lasted = time.monotonic() - began
+    assert lasted >= 10.0 / 200.0
+    shown_s = (clock.now_ms() - 1_600_000_000_000) / 1_000
+    assert 10.0 <= shown_s <= (time.monotonic() - began) * 200.0 + 0.001
+
+
+def test_two_processes_given_the_same_three_numbers_agree_on_the_time() -> None:
+    first = ScaledClock.from_now(50.0)
+    other = ScaledClock(factor=first.factor, wall_ms=first.wall_ms, since_s=first.since_s)
+    before = first.now_ms()
+    assert before <= other.now_ms() <= first.now_ms()
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_clock_that_stands_still_or_runs_backwards_is_refused(factor: float) -> None:
+    with pytest.raises(ValueError, match="cannot run"):
+        ScaledClock.from_now(factor)

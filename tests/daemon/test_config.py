@@ -230,8 +230,7 @@ def test_a_misspelt_section_is_told_with_the_right_one(home: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "line", "told"),
     [
-        ("daemon", 'mode = "live"', "live trading is not built yet"),
-        ("daemon", 'mode = "real"', 'write "paper"'),
+        ("daemon", 'mode = "real"', 'write "paper" or "live"'),
         ("daemon", 'instance = "Mine"', "1-16 characters of a-z, 0-9 and -"),
         ("daemon", 'instance = "abcdefghijklmnopq"', "1-16 characters"),
         ("daemon", 'instance = ""', "1-16 characters"),
@@ -559,7 +558,7 @@ def as_toml(value: Any) -> str:
         ("SACD_MARKET__SORUCE", "did you mean SACD_MARKET__SOURCE?"),
         ("SACD_MARKET_SOURCE", "did you mean SACD_MARKET__SOURCE?"),
         ("SACD_RISK", "SACD_"),
-        ("SACD_API_KEY", "SACD_SECTION__KEY"),
+        ("SACD_API_KEY", "SACD_CREDENTIALS__ and one of: APIKEY, SECRET"),
         ("SACD_RISK__MAX_DRAWDOWN__X", "did you mean SACD_RISK__MAX_DRAWDOWN?"),
         ("SACD_", "SACD_SECTION__KEY"),
         ("SACD_CREDENTIALS__APIKEYS", "APIKEY, SECRET"),
@@ -604,8 +603,8 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(home: Path, text: str)
 def test_a_refused_secret_is_told_where_it_belongs(home: Path) -> None:
     (line,) = mistakes(home, TEXT.replace("[exchange.ccxt]", f'[exchange.ccxt]\napiKey = "{CANARY}"\n#'))
     assert line == (
-        "exchange.ccxt.apiKey = ***: is a secret, which must not stand here; give it as SACD_CREDENTIALS__APIKEY, "
-        "or as apiKey in exchange.toml among systemd's credentials"
+        "exchange.ccxt.apiKey = ***: is a secret, which must not stand here; write it as apiKey into the file that "
+        "exchange.credentials names, which only its owner may read"
     )
 
 

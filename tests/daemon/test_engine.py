@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from daemon.app import _Guarded
+from daemon.app_watchers import Guarded
 from daemon.errors import FatalError, SacdError
 from daemon.events import AccountMarked, CandleTaken, CommandTaken, Decided, Filled, OrderMoved
 from daemon.fold import Memory
@@ -539,7 +539,7 @@ class _Failing:
 
 async def test_a_sink_that_raises_is_left_out_and_changes_nothing() -> None:
     failing = _Failing()
-    with_it, without = make_rig((BTC, ETH), sinks=[_Guarded(failing)]), make_rig((BTC, ETH))
+    with_it, without = make_rig((BTC, ETH), sinks=[Guarded(failing)]), make_rig((BTC, ETH))
     for rig in (with_it, without):
         rig.voice.say(BUY)
         for close in (100.0, 103.0, 90.0, 95.0):

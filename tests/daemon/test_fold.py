@@ -53,7 +53,11 @@ def test_an_order_is_followed_until_it_ends_and_then_forgotten() -> None:
     assert memory.move_order("s-1", OrderEvent.PARTLY_FILLED, 0.5, None).filled == 0.5
     assert memory.move_order("s-1", OrderEvent.FILLED, 1.5, None).filled == 2.0
     assert memory.orders == {}
-    with pytest.raises(FatalError, match="s-1 moves, which is not in flight"):
+    assert memory.known("s-1") == OrderStatus(order=_order("s-1"), state=OrderState.FILLED, filled=2.0)
+    for number in range(64):
+        memory.intend(_order(f"s-later-{number}"))
+        memory.move_order(f"s-later-{number}", OrderEvent.CANCELLED, 0.0, None)
+    with pytest.raises(FatalError, match="s-1 moves, which is not in flight, has not ended lately"):
         memory.move_order("s-1", OrderEvent.FILLED, 1.5, None)
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -5,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from daemon.events import ExitForced, Protected
 from daemon.log_sink import LogSink
-from daemon.ports import FeedHealth, FeedStatus, Gap, LateCandle
-from strategy.order import OrderState
+from daemon.ports import FeedHealth, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
+from strategy.order import OrderState, Side
 from strategy.portfolio import Position
 from strategy.risk import TradingState, VerdictReason
 from tests.fakes import events
@@ -106,6 +108,52 @@ def test_trouble_is_a_warning() -> None:
     assert written[1]["detail"] == "no funds"
     assert (written[5]["close"], written[5]["known_close"]) == (2.0, 1.0)
     assert written[6]["why"] == "drawdown limit reached"
+
+
+def test_real_money_is_said_in_the_first_line() -> None:
+    (real,) = lines(events.started(mode="live"))
+    assert (real["event"], real["mode"], real["log_level"]) == ("started", "LIVE", "warning")
+    (paper,) = lines(events.started())
+    assert (paper["mode"], paper["log_level"]) == ("paper", "info")
+
+
+def test_what_happens_at_a_venue_is_one_line_each_in_words() -> None:
+    sold = events.external(ours=-0.1, foreign=0.0, halts=True, detail="0.1 BTC less")
+    written = lines(
+        OrderPath(is_open=False, detail="no answer for 15 s\nat all"),
+        OrderPath(is_open=False, detail="the key is refused", needs_person=True),
+        OrderPath(is_open=True),
+        sold,
+        events.external(foreign=0.0, detail="found at the opening"),
+        events.external("", asset="USDT", ours=5.0, foreign=0.0, halts=True, detail="5 USDT more"),
+        NewSteps(instruments={BTC: None}, closed=frozenset()),  # type: ignore[dict-item]  # only its name is told
+        NewSteps(instruments={}, closed=frozenset({"ETH/USDT", BTC})),
+        StopLost(symbol=BTC, detail="expired"),
+        StopLost(symbol=BTC, detail="refused", is_last=True),
+        ExitForced(order=replace(events.order(side=Side.SELL), reason=VerdictReason.UNPROTECTED.value)),
+    )
+    assert [(line["event"], line["log_level"], line["detail"]) for line in written] == [
+        ("order_path", "warning", "no order can be sent: no answer for 15 s at all"),
+        ("order_path", "warning", "no order can be sent: the key is refused; paused until a person resumes"),
+        ("order_path", "info", "orders can be sent"),
+        (
+            "external_change",
+            "warning",
+            "BTC/USDT: 0.1 BTC less; BTC/USDT takes no new exposure until resumed",
+        ),
+        ("external_change", "info", "BTC/USDT: found at the opening"),
+        ("external_change", "warning", "USDT: 5 USDT more; every symbol takes no new exposure until resumed"),
+        ("new_steps", "info", "the steps of BTC/USDT are new"),
+        ("new_steps", "warning", "no orders are taken in BTC/USDT, ETH/USDT"),
+        ("stop_lost", "warning", "BTC/USDT: the stop is lost, a new one is placed: expired"),
+        ("stop_lost", "warning", "BTC/USDT: the stop is lost, the position is sold: refused"),
+        ("forced_exit", "warning", "BTC/USDT: sells 0.0123 now: no stop can be placed for it"),
+    ]
+    assert (written[3]["ours"], written[3]["foreign"], written[3]["change"]) == (-0.1, 0.0, "x-1")
+
+
+def test_a_stop_that_is_wanted_is_told_with_its_order_alone() -> None:
+    assert lines(Protected(symbol=BTC, stop=events.stop_order())) == []
 
 
 def test_the_end_is_summed_up() -> None:

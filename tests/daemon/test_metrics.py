@@ -19,34 +19,43 @@ from daemon.events import (
     CommandTaken,
     Decided,
     Event,
+    ExitForced,
     Filled,
     JournalWritten,
     OrderMoved,
+    Protected,
     Started,
     Stopped,
 )
 from daemon.metrics import MetricsSink, metrics_table
-from daemon.ports import FeedHealth, FeedStatus, Gap, LateCandle
+from daemon.ports import FeedHealth, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
 from strategy.candle import Candle
 from strategy.decision import Action, Decision, DecisionReason
 from strategy.features import FeatureRow
-from strategy.order import Fill, Order, OrderEvent, OrderReport, OrderState, Side
+from strategy.order import Fill, Order, OrderEvent, OrderReport, OrderState, OrderStatus, Side
 from strategy.portfolio import Portfolio, Position
 from strategy.regime import REGIMES
-from strategy.risk import Approved, Hold, Refused, RiskState, TradingState, Verdict, VerdictReason
+from strategy.risk import Approved, Hold, Refused, RiskState, SymbolRisk, TradingState, Verdict, VerdictReason
 from strategy.trader import Outcome, Sight
+from tests.daemon import engines
+from tests.daemon.engines import make_live_rig
+from tests.fakes import events
+from tests.fakes.clock import ManualClock
 
 ROOT = Path(__file__).resolve().parents[2]
 BTC, ETH = "BTC/USDT", "ETH/USDT"
 SPAN_MS = 3_600_000
+_BEYOND = "sacd_fill_excess_slippage_quote_total"
 OPEN_MS = 1_600_002_000_000
 CLOSE_S = 1_600_005_600.0
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def sink(*, is_live: bool = True) -> MetricsSink:
-    return MetricsSink(symbols=(BTC, ETH), is_live=is_live, version="0.1.0")
+def sink(*, is_live: bool = True, clock: ManualClock | None = None) -> MetricsSink:
+    return MetricsSink(
+        symbols=(BTC, ETH), is_live=is_live, version="0.1.0", clock=clock or ManualClock(), slippage_rate=0.0005
+    )
 
 
 def scraped(metrics: MetricsSink) -> Samples:
@@ -127,7 +136,9 @@ EVERY_EVENT: tuple[Event, ...] = (
     taken(ETH, is_backfill=True),
     decided(Approved(decision=decision(), reason=VerdictReason.VOTED, order=order())),
     OrderMoved(
-        report=OrderReport(client_id="s-1", symbol=BTC, event=OrderEvent.ACCEPTED, at_ms=OPEN_MS), state=OrderState.OPEN
+        report=OrderReport(client_id="s-1", symbol=BTC, event=OrderEvent.ACCEPTED, at_ms=OPEN_MS),
+        state=OrderState.OPEN,
+        order=order(),
     ),
     filled(Side.BUY, 100.1),
     marked(),
@@ -135,6 +146,12 @@ EVERY_EVENT: tuple[Event, ...] = (
     CommandTaken(verb="pause", source="control", effect="paused"),
     Gap(symbol=BTC, first_ms=OPEN_MS, missing=4),
     LateCandle(candle=candle(), known=candle()),
+    Protected(symbol=BTC, stop=events.stop_order()),
+    ExitForced(order=order()),
+    OrderPath(is_open=True),
+    events.external(),
+    NewSteps(instruments={}, closed=frozenset({BTC})),
+    StopLost(symbol=BTC, detail="expired"),
     Stopped(
         reason="asked to", portfolio=account(), risk=RiskState(symbols={}), cash=1_000.0, decisions=1, orders=1,
         fills=1, hold_equity=None, quote="USDT", at_ms=OPEN_MS,
@@ -239,10 +256,38 @@ def test_the_model_that_serves_replaces_the_one_before() -> None:
 
 
 # ---- orders and account -----------------------------------------------------------------------------------------
-def test_orders_are_counted_by_state_and_every_state_is_there() -> None:
-    samples = after(*EVERY_EVENT)
-    counts = {dict(labels)["state"]: count for (name, labels), count in samples.items() if name == "sacd_orders_total"}
-    assert counts == {state.value: float(state is OrderState.OPEN) for state in OrderState}
+def test_orders_are_counted_by_kind_and_state_and_all_of_them_are_there() -> None:
+    samples = after(*EVERY_EVENT, events.moved(events.stop_order(), OrderState.NOT_PLACED))
+    counts = {
+        frozenset(dict(labels).items()): n for (name, labels), n in samples.items() if name == "sacd_orders_total"
+    }
+    assert len(counts) == 2 * len(OrderState)
+    assert {labels for labels, count in counts.items() if count} == {
+        frozenset({("kind", "market"), ("state", "open")}),
+        frozenset({("kind", "stop"), ("state", "not_placed")}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("side", "price", "excess"), [(Side.BUY, 100.15, 0.001), (Side.SELL, 99.85, 0.001), (Side.SELL, 100.0, -0.0005)]
+)
+def test_slippage_beyond_the_model_is_summed_by_side(side: Side, price: float, excess: float) -> None:
+    samples = after(filled(side, price), filled(side, price))  # the model expects 5 basis points, of 200 each time
+    words = {name: value(samples, _BEYOND, side=side.value, than_model=name) for name in ("worse", "better")}
+    assert words == pytest.approx({"worse": max(0.0, 400.0 * excess), "better": max(0.0, -400.0 * excess)})
+    assert value(samples, "sacd_fill_excess_slippage_ratio_count", side=side.value) == 2
+    other = Side.SELL if side is Side.BUY else Side.BUY
+    assert value(samples, _BEYOND, side=other.value, than_model="worse") == 0
+    assert value(samples, "sacd_fill_excess_slippage_ratio_count", side=other.value) == 0
+
+
+def test_a_stop_that_sells_lower_says_nothing_about_the_model() -> None:
+    stop = events.stop_order(price=100.0)
+    samples = after(events.moved(stop, OrderState.FILLED, OrderEvent.FILLED), events.fill(stop, price=99.2))
+    below = [value(samples, "sacd_stop_slippage_ratio_bucket", le=le) for le in ("0.005", "0.01")]
+    assert below == [0, 1]  # 0.8 of 100
+    assert value(samples, "sacd_fill_excess_slippage_ratio_count", side="sell") == 0
+    assert value(samples, "sacd_fill_slippage_ratio_count") == 1
 
 
 @pytest.mark.parametrize(
@@ -300,8 +345,156 @@ def test_one_trading_state_is_set_and_restrictions_stand_beside_it() -> None:
     assert states == {"active": 0, "reducing": 0, "halted": 1}
     limits = {by: value(samples, "sacd_trading_restricted", by=by) for by in ("paused", "stale_feed", "clock_skew")}
     assert limits == {"paused": 0, "stale_feed": 1, "clock_skew": 0}
+    cut_off = after(marked(is_cut_off=True))
+    assert value(cut_off, "sacd_trading_restricted", by="order_path") == 1
     assert value(samples, "sacd_orders_today") == 4
     assert value(samples, "sacd_turnover_today_quote") == 123.5
+
+
+# ---- where orders reach a venue ---------------------------------------------------------------------------------
+def sent(made: Order, at_ms: int) -> OrderMoved:
+    report = OrderReport(client_id=made.client_id, symbol=made.symbol, event=OrderEvent.SENT, at_ms=at_ms)
+    return OrderMoved(report=report, state=OrderState.IN_FLIGHT, order=made)
+
+
+async def test_an_answer_and_a_fill_are_timed_from_the_sending() -> None:
+    clock = ManualClock()
+    metrics, made = sink(clock=clock), order()
+    metrics.publish(sent(made, clock.now_ms()))
+    await clock.advance(0.2)
+    metrics.publish(events.moved(made, OrderState.OPEN))  # its own time is the venue's and not looked at
+    await clock.advance(0.5)
+    metrics.publish(events.moved(made, OrderState.PARTIALLY_FILLED, OrderEvent.PARTLY_FILLED))
+    metrics.publish(events.fill(made))
+    metrics.publish(events.fill(made))
+    samples = scraped(metrics)
+    for step, seconds in (("answer", 0.2), ("fill", 0.7)):
+        assert value(samples, "sacd_order_latency_seconds_count", step=step) == 1
+        assert value(samples, "sacd_order_latency_seconds_sum", step=step) == pytest.approx(seconds)
+
+
+async def test_a_lost_answer_is_no_answer_and_its_order_grows_old_until_it_is_settled() -> None:
+    clock = ManualClock()
+    metrics, made, later = sink(clock=clock), order(), events.order(client_id="s-2")
+    metrics.publish(sent(made, clock.now_ms()))
+    assert value(scraped(metrics), "sacd_oldest_unknown_order_seconds") == 0.0
+    metrics.publish(events.moved(made, OrderState.UNKNOWN, OrderEvent.ANSWER_LOST))
+    await clock.advance(7.0)
+    metrics.publish(events.moved(later, OrderState.UNKNOWN, OrderEvent.ANSWER_LOST))
+    await clock.advance(3.0)
+    metrics.publish(events.moved(made, OrderState.UNKNOWN, OrderEvent.ANSWER_LOST))  # still none
+    samples = scraped(metrics)
+    assert value(samples, "sacd_oldest_unknown_order_seconds") == 10.0
+    assert value(samples, "sacd_order_latency_seconds_count", step="answer") == 0
+    metrics.publish(events.moved(made, OrderState.NOT_PLACED, OrderEvent.NOT_FOUND))
+    samples = scraped(metrics)
+    assert value(samples, "sacd_oldest_unknown_order_seconds") == 3.0
+    assert value(samples, "sacd_order_latency_seconds_count", step="answer") == 0
+
+
+async def test_time_without_a_stop_at_rest_is_counted_while_one_is_wanted() -> None:
+    clock = ManualClock()
+    metrics = sink(clock=clock)
+    first, second = events.stop_order(client_id="s-a"), events.stop_order(client_id="s-b")
+
+    async def naked_after(seconds: float, *told: Event) -> float:
+        for event in told:
+            metrics.publish(event)
+        await clock.advance(seconds)
+        return value(scraped(metrics), "sacd_naked_position_seconds_total", symbol=BTC)
+
+    assert await naked_after(5.0) == 0.0
+    assert await naked_after(2.0, Protected(symbol=BTC, stop=first)) == 2.0
+    assert await naked_after(1.0) == 3.0
+    assert await naked_after(60.0, events.moved(first, OrderState.OPEN)) == 3.0
+    # Replaced: the old one goes, then the new one comes.
+    assert await naked_after(1.0, Protected(symbol=BTC, stop=second)) == 3.0
+    assert await naked_after(0.5, events.moved(first, OrderState.CANCELLED, OrderEvent.CANCELLED)) == 3.5
+    assert await naked_after(9.0, events.moved(second, OrderState.OPEN)) == 3.5
+    assert await naked_after(0.25, events.moved(second, OrderState.FILLED, OrderEvent.FILLED)) == 3.75
+    assert await naked_after(9.0, Protected(symbol=BTC, stop=None)) == 3.75
+    assert value(scraped(metrics), "sacd_naked_position_seconds_total", symbol=ETH) == 0.0
+
+
+@pytest.mark.parametrize(("state", "naked"), [(OrderState.OPEN, 0.0), (OrderState.INTENDED, 4.0)])
+async def test_after_a_restart_it_goes_on_from_the_orders_that_were_open(state: OrderState, naked: float) -> None:
+    clock = ManualClock()
+    metrics, stop = sink(clock=clock), events.stop_order()
+    lost = OrderStatus(order=order(), state=OrderState.UNKNOWN)
+    metrics.publish(replace(STARTED, orders=(OrderStatus(order=stop, state=state), lost)))
+    metrics.publish(Protected(symbol=BTC, stop=stop))
+    await clock.advance(4.0)
+    samples = scraped(metrics)
+    assert value(samples, "sacd_naked_position_seconds_total", symbol=BTC) == naked
+    assert value(samples, "sacd_oldest_unknown_order_seconds") == 4.0
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (events.external(foreign=-0.1), "foreign"),
+        (events.external(ours=-0.1, foreign=0.0), "ours"),
+        (events.external(ours=-0.1, halts=True), "halted"),
+    ],
+)
+def test_changes_by_others_are_counted_by_what_they_touch(change: Event, kind: str) -> None:
+    samples = after(change)
+    counts = {k: value(samples, "sacd_external_changes_total", kind=k) for k in ("ours", "foreign", "halted")}
+    assert counts == {k: float(k == kind) for k in counts}
+
+
+def test_the_order_path_is_unknown_then_closed_then_open() -> None:
+    assert math.isnan(value(after(), "sacd_order_path_open"))
+    closed = OrderPath(is_open=False, detail="the venue does not answer")
+    assert value(after(closed), "sacd_order_path_open") == 0
+    assert value(after(closed, OrderPath(is_open=True)), "sacd_order_path_open") == 1
+
+
+def test_lost_stops_forced_exits_and_symbols_held_back_are_told_by_symbol() -> None:
+    held_back = {BTC: SymbolRisk(is_halted=True), ETH: SymbolRisk(is_closed=True)}
+    lost = StopLost(symbol=BTC, detail="expired")
+    samples = after(marked(symbols=held_back), lost, lost, ExitForced(order=order()))
+    assert value(samples, "sacd_stops_lost_total", symbol=BTC) == 2
+    assert value(samples, "sacd_forced_exits_total", symbol=BTC) == 1
+    shown = [
+        value(samples, "sacd_symbol_restricted", symbol=s, by=by)
+        for s in (BTC, ETH)
+        for by in ("halted", "market_closed")
+    ]
+    assert shown == [1, 0, 0, 1]
+
+
+async def test_the_live_engine_tells_what_these_figures_need() -> None:
+    rig = make_live_rig(stop_atr_multiple=2.0)
+    metrics = sink(clock=rig.clock)
+    rig.engine._sinks.append(metrics)  # type: ignore[attr-defined]  # a list, as the rig makes it
+    await rig.start()
+    rig.voice.say((1.0, 0.8, 1.0))
+    await rig.candle(100.0)
+    rig.voice.say((0.0, 0.0, 0.0))
+    (bought,) = rig.orders
+    await rig.tell(engines.report(bought, OrderEvent.SENT, at_ms=rig.clock.now_ms()))
+    await rig.clock.advance(0.4)
+    await rig.tell(engines.report(bought, OrderEvent.ACCEPTED), engines.filled(bought, price=100.1))
+    await rig.clock.advance(0.3)
+    first = rig.stop()
+    assert first is not None
+    await rig.tell(engines.report(first, OrderEvent.SENT), engines.report(first, OrderEvent.ACCEPTED))
+    await rig.candle(120.0)  # the stop follows
+    second = rig.stop()
+    assert second is not None
+    assert second != first
+    await rig.tell(engines.report(first, OrderEvent.CANCELLED))
+    await rig.clock.advance(0.2)
+    await rig.tell(engines.report(second, OrderEvent.SENT), engines.report(second, OrderEvent.ACCEPTED))
+    await rig.clock.advance(50.0)
+    samples = scraped(metrics)
+    assert value(samples, "sacd_naked_position_seconds_total", symbol=BTC) == pytest.approx(0.5)
+    for step in ("answer", "fill"):
+        assert value(samples, "sacd_order_latency_seconds_sum", step=step) == pytest.approx(0.4)
+    assert value(samples, "sacd_fill_excess_slippage_ratio_count", side="buy") == 1
+    assert value(samples, "sacd_orders_total", kind="stop", state="cancelled") == 1
+    assert value(samples, "sacd_order_latency_seconds_count", step="answer") == 1  # those of stops are not in it
 
 
 # ---- the program ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from daemon.ports import Record
 from daemon.run_record import account_of
 from strategy.features import FeatureWindow
 from strategy.order import OrderState
-from tests.daemon.accounts import HISTORY, Account, copy_state, recovered
+from tests.daemon.accounts import HISTORY, Account, LiveAccount, copy_state, recovered, recovered_live
+from tests.daemon.engines import TinyVenue
 from tests.daemon.journals import FixedClock, alter
 from tests.fakes.serving import BTC, ETH, Place, make_place, write_bundle
 
@@ -144,6 +146,27 @@ async def test_an_order_decided_before_the_end_fills_once_after_the_restart(copi
         if e.payload["client_id"] == client_id
     ]
     assert accepted == ["accepted", "filled"]
+
+
+async def test_whatever_a_kill_leaves_of_a_live_account_recovery_finds_it_with_and_without_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, venue = make_place(tmp_path), TinyVenue(seed=8)
+    place.configure(journal={"checkpoint_every": 7})
+    for run in range(4):
+        account = await LiveAccount.open(place.config, venue)
+        assert account.recovered.mismatches == 0
+        # What is held is what the venue has, to the last digit.
+        for symbol, position in account.engine.trader.portfolio.positions.items():
+            assert Decimal(repr(position.quantity)) == venue.held.get(symbol, 0)
+        await account.trade(HISTORY + 5 if run == 0 else 15)
+        live, memory = await account.die(), account.engine.memory.to_json()
+        found, trader = recovered_live(_config(place))
+        assert (trader.state(), found.memory.to_json(), found.mismatches) == (live, memory, 0)
+        with monkeypatch.context() as patched:
+            _forget_checkpoints(patched)
+            found, trader = recovered_live(_config(place))
+            assert (trader.state(), found.memory.to_json(), found.mismatches) == (live, memory, 0)
 
 
 # ---- other parameters, another ensemble -------------------------------------------------------------------------

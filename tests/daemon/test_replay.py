@@ -6,7 +6,9 @@ import random
 import re
 import shutil
 import sqlite3
+from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,10 @@ import pytest
 from daemon import journal_reader
 from daemon.errors import ArtifactError, DataError, FatalError
 from daemon.journal import SqliteJournal
-from daemon.ports import Record
+from daemon.ports import NewSteps, Record
 from daemon.replay import Replay, replay
-from tests.daemon.accounts import HISTORY, Account
+from tests.daemon.accounts import HISTORY, Account, LiveAccount
+from tests.daemon.engines import TinyVenue
 from tests.daemon.journals import FixedClock, alter
 from tests.fakes.serving import Place, make_place, write_bundle
 
@@ -80,6 +83,28 @@ def test_a_journal_replays_without_a_difference(traded: Place) -> None:
     result = replay(traded.journal(), traded.root / "models")
     assert (result.decisions, result.differ, result.runs) == (2 * TRADED, 0, 1)
     assert result.to_json() == {"decisions": 2 * TRADED, "differ": 0, "runs": 1, "first_differences": []}
+
+
+async def test_a_live_journal_replays_without_a_difference_whatever_the_venue_did(tmp_path: Path) -> None:
+    place, venue = make_place(tmp_path), TinyVenue(seed=3)
+    account = await LiveAccount.open(place.config, venue)
+    await account.trade(HISTORY + 60)
+    await account.engine.command("flatten", "test")
+    await account.trade(3)
+    await account.engine.command("resume", "test")
+    await account.die()
+    account = await LiveAccount.open(place.configure(risk={"stop_loss": 0.03}), venue)
+    coarse = {s: replace(i, lot=0.001) for s, i in account.engine.trader.setup.instruments.items()}
+    account.broker.groups.append([NewSteps(instruments=coarse, closed=frozenset({"BTC/USDT"}))])
+    await account.trade(20)
+    account.broker.groups.append([NewSteps(instruments=coarse)])
+    await account.trade(40)
+    await account.die()
+    kinds = Counter(entry.kind for entry in journal_reader.read(place.journal()))
+    assert kinds["run"] == 3
+    assert min(kinds[kind] for kind in ("fill", "intent", "exit", "venue")) > 0, kinds
+    result = replay(place.journal(), place.root / "models")
+    assert (result.decisions, result.differ, result.runs) == (2 * 123, 0, 3)
 
 
 async def test_runs_commands_parameters_and_ensembles_that_changed_replay_without_a_difference(tmp_path: Path) -> None:

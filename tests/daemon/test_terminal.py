@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.segment import Segments
 
-from daemon.events import JournalWritten
-from daemon.ports import FeedHealth, FeedStatus, Gap
+from daemon.events import JournalWritten, Protected
+from daemon.ports import FeedHealth, FeedStatus, Gap, OrderPath, StopLost
 from daemon.terminal import TerminalView
 from strategy.order import OrderState, Side
 from strategy.portfolio import Position
@@ -143,9 +143,39 @@ def test_a_state_that_holds_back_is_named_with_its_reason(risk: Any, words: tupl
 
 
 def test_real_money_is_unmistakable() -> None:
-    shown = screen_of(events.started(mode="live"))
+    view = view_of(events.started(mode="live"))
+    shown = "\n".join(screen(view))
     assert " LIVE " in shown
     assert "PAPER" not in shown
+    (live,) = [segment for segment in view.lines()[0] if segment.text == " LIVE "]
+    assert live.style is not None
+    assert live.style.bgcolor is not None
+    assert live.style.bgcolor.name == "red"
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES, ids=SIZE_IDS)
+def test_the_last_news_of_the_venue_is_one_line_below_the_title(width: int, height: int) -> None:
+    cut_off = OrderPath(is_open=False, detail="the venue has not answered for 15 s")
+    lost = StopLost(symbol=BTC, detail="expired by the venue")
+    view = view_of(*a_run(), cut_off, lost, width=width, height=height)
+    assert {sum(segment.cell_length for segment in line) for line in view.lines()} == {width}
+    shown = screen(view)
+    words = "BTC/USDT: the stop is lost, a new one is placed: expired by the venue"
+    assert shown[2].strip().startswith(words[: width - 12])
+    assert "no orders" in shown[0] or width < 60
+    assert len(shown) == height
+
+
+def test_an_open_order_path_needs_no_words() -> None:
+    assert "no orders" not in screen_of(events.started(mode="live"), OrderPath(is_open=True))
+
+
+def test_a_stop_of_the_venue_is_shown_beside_its_position() -> None:
+    held = events.portfolio(5_000.0, **{BTC: Position(quantity=0.1, average_entry=60_000.0, mark=60_000.0)})
+    told = [events.started(mode="live"), events.taken(), events.marked(held)]
+    stop = events.stop_order(price=57_123.0)
+    assert "57,123.00" in screen_of(*told, Protected(symbol=BTC, stop=stop))
+    assert "57,123.00" not in screen_of(*told, Protected(symbol=BTC, stop=stop), Protected(symbol=BTC, stop=None))
 
 
 def test_a_feed_in_trouble_and_gaps_are_told() -> None:

@@ -9,13 +9,15 @@ from daemon.events import (
     CommandTaken,
     Decided,
     Event,
+    ExitForced,
     Filled,
     JournalWritten,
     OrderMoved,
+    Protected,
     Started,
     Stopped,
 )
-from daemon.ports import FeedHealth, FeedStatus, Gap, LateCandle
+from daemon.ports import External, FeedHealth, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
 from strategy.candle import Candle
 from strategy.decision import Action, Decision, DecisionReason
 from strategy.features import N_FEATURES, FeatureRow
@@ -165,7 +167,7 @@ def moved(made: Order, state: OrderState, event: OrderEvent = OrderEvent.ACCEPTE
     report = OrderReport(
         client_id=made.client_id, symbol=made.symbol, event=event, at_ms=BEGIN_MS + HOUR_MS, detail=detail
     )
-    return OrderMoved(report=report, state=state)
+    return OrderMoved(report=report, state=state, order=made)
 
 
 def marked(account: Portfolio, hold_equity: float | None = 10_000.0, state: RiskState | None = None) -> AccountMarked:
@@ -187,6 +189,18 @@ def stopped(account: Portfolio, hold_equity: float | None = 10_912.02) -> Stoppe
         quote="USDT",
         at_ms=BEGIN_MS + 761_000,
     )
+
+
+def external(symbol: str = BTC, ours: float = 0.0, foreign: float = -0.1, **changes: object) -> External:
+    fields = {
+        "external_id": "x-1",
+        "asset": symbol.partition("/")[0] or "USDT",
+        "price": 60_000.0,
+        "halts": False,
+        "at_ms": BEGIN_MS,
+        "detail": "0.1 BTC less than the books say",
+    }
+    return External(symbol=symbol, ours=ours, foreign=foreign, **{**fields, **changes})
 
 
 # ---- any event --------------------------------------------------------------------------------------------------
@@ -248,5 +262,11 @@ any_event: st.SearchStrategy[Event] = st.one_of(
     st.builds(FeedStatus, health=st.sampled_from(FeedHealth), detail=_texts),
     st.builds(Gap, symbol=_symbols, first_ms=st.integers(0, 10**15), missing=st.integers(1, 10**6)),
     st.builds(LateCandle, candle=st.builds(candle, _symbols), known=st.builds(candle, _symbols)),
+    st.builds(Protected, symbol=_symbols, stop=st.none() | st.builds(stop_order, _symbols, _prices)),
+    st.builds(ExitForced, order=_orders),
+    st.builds(OrderPath, is_open=st.booleans(), detail=_texts, needs_person=st.booleans()),
+    st.builds(external, _symbols | st.just(""), _amounts, _amounts, halts=st.booleans(), detail=_texts),
+    st.builds(NewSteps, instruments=st.just({}), closed=st.frozensets(_symbols)),
+    st.builds(StopLost, symbol=_symbols, detail=_texts, is_last=st.booleans()),
     st.builds(stopped, _portfolios, st.none() | _amounts),
 )

@@ -26,11 +26,12 @@ from strategy.order import (
 # Every pair, by hand. Columns: what a venue, or our own look-up, can say. A dot is an event the state cannot see.
 # Reasons: only INTENDED is sent; only what was sent can lose its answer; a venue reports in any order, so whatever may
 # exist there can be accepted, filled or ended at once; only what is not proved to have been accepted can be rejected,
-# and only what was never seen there can be found missing; an end stays, but late fills are never lost.
+# and only what was never seen there can be found missing, or never to have left; an end stays, but late fills are never
+# lost.
 _COLUMNS = "sent lost accepted partly filled cancelled expired rejected missing"
 _BY_HAND = """
 intended          in_flight .       open             partially_filled filled cancelled expired rejected not_placed
-in_flight         .         unknown open             partially_filled filled cancelled expired rejected .
+in_flight         .         unknown open             partially_filled filled cancelled expired rejected not_placed
 unknown           .         unknown open             partially_filled filled cancelled expired rejected not_placed
 open              .         .       open             partially_filled filled cancelled expired rejected .
 partially_filled  .         .       partially_filled partially_filled filled cancelled expired .        .

@@ -141,6 +141,10 @@ REASONS: dict[VerdictReason, tuple[Callable[[], Verdict], type, float]] = {
     VerdictReason.INSUFFICIENT_CASH: (lambda: verdict(RICH, 0.3, cash=1_000.0), Approved, 9.985),
     VerdictReason.PAUSED: (lambda: verdict(RICH, 0.3, replace(ACTIVE, is_paused=True)), Refused, 0.0),
     VerdictReason.HALTED: (lambda: verdict(RICH, 0.3, HALTED), Refused, 0.0),
+    VerdictReason.ORDER_IN_FLIGHT: (lambda: verdict(RICH, 0.3, is_in_flight=True), Refused, 0.0),
+    VerdictReason.SYMBOL_HALTED: (lambda: verdict(RICH, 0.3, risk.halted(ACTIVE, BTC)), Refused, 0.0),
+    VerdictReason.VENUE_CLOSED: (lambda: verdict(RICH, 0.3, replace(ACTIVE, is_cut_off=True)), Refused, 0.0),
+    VerdictReason.UNPROTECTED: (lambda: verdict(HOLDER, None, is_unprotected=True), Approved, -40.0),
 }
 
 

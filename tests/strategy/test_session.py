@@ -90,6 +90,11 @@ def test_flatten_twice_before_the_fill_sells_once() -> None:
     assert session.trader.stops == {BTC: None}
 
 
+def _is_stop(trader: Trader, fill: Fill) -> bool:
+    stop = trader.stops[fill.symbol]
+    return stop is not None and stop.client_id == fill.client_id
+
+
 @pytest.mark.parametrize("falls", [False, True])
 @pytest.mark.parametrize("is_live", [False, True])
 def test_a_vote_a_person_a_price_and_a_stop_sell_what_is_held_and_no_more(*, falls: bool, is_live: bool) -> None:
@@ -109,7 +114,7 @@ def test_a_vote_a_person_a_price_and_a_stop_sell_what_is_held_and_no_more(*, fal
     for report in events:
         if report.fill is not None:
             sold += report.fill.quantity
-            session.exchange.protect(BTC, trader.on_fill(report.fill))
+            session.exchange.protect(BTC, trader.on_fill(report.fill, is_stop=_is_stop(trader, report.fill)))
     assert sold == 40.0
     assert position(session) == 0.0
     assert trader.stops == {BTC: None}
@@ -194,8 +199,8 @@ class Watched(Trader):
         super().__init__(made, features, cash)
         self._note = note
 
-    def on_fill(self, fill: Fill) -> Order | None:
-        stop = super().on_fill(fill)
+    def on_fill(self, fill: Fill, *, is_stop: bool) -> Order | None:
+        stop = super().on_fill(fill, is_stop=is_stop)
         self._note(stop)
         return stop
 
@@ -550,7 +555,7 @@ def test_a_recorded_history_comes_out_as_a_ledger_in_decimals_says(
             if report.fill is not None:
                 made = report.fill
                 fills.append((made.at_ms, made.side.value, Decimal(repr(made.quantity)), Decimal(repr(made.price))))
-                stop = trader.on_fill(made)
+                stop = trader.on_fill(made, is_stop=order is None or made.client_id != order.client_id)
                 session.exchange.protect(BTC, stop)
                 after.append(None if stop is None else stop.stop_price)
                 stopped += order is None or made.client_id != order.client_id

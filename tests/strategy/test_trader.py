@@ -46,7 +46,8 @@ def filled(
             fee=0.0,
             at_ms=at_ms,
             reference_price=order.reference_price,
-        )
+        ),
+        is_stop=order.kind is OrderKind.STOP,
     )
 
 

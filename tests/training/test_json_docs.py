@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from daemon import app, checks, cli, journal_reader, parity
+from daemon import checks, cli, journal_reader, parity
+from daemon.app_status import status
 from daemon.fold import Difference
 from daemon.health import Health
 from daemon.ports import Entry
 from daemon.replay import Replay
 from tests.daemon.engines import BUY, make_rig
+from tests.daemon.test_execution import many, stop
 from tests.fakes.binance import walk
 from tests.fakes.histories import Histories
 from tests.fakes.trading import BTC, HOUR_MS, setup
@@ -188,13 +190,19 @@ def test_replay() -> None:
     assert_documented("sacd replay --json", Replay(decisions=5, differ=1, runs=1, first=[difference]).to_json())
 
 
+def test_report() -> None:
+    book = many(3)[0]
+    book.fill(stop(), 1.0, 94.0, 80)
+    assert_documented("sacd report --execution --json", book.measured().to_json())
+
+
 async def test_status() -> None:
     rig = make_rig()
     health = Health(rig.clock, is_live=False, candle_interval_s=0.0)
     rig.voice.say(BUY)
     await rig.candle()
     await rig.candle()
-    assert_documented("sacd status --json", app.status(rig.engine, health))
+    assert_documented("sacd status --json", status(rig.engine, health))
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "flatten"])
@@ -205,7 +213,7 @@ def test_commands(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_check(monkeypatch: pytest.MonkeyPatch, configured: Path) -> None:
-    async def run_checks(_: Any) -> list[checks.CheckResult]:
+    async def run_checks(*_: Any) -> list[checks.CheckResult]:
         return [checks.CheckResult(name="journal", is_good=False, detail="damaged")]
 
     monkeypatch.setattr(checks, "run_checks", run_checks)

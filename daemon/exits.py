@@ -1,0 +1,69 @@
+"""Sales at a venue that cannot wait for a candle, and when one is offered again that has not got through.
+
+At once while that gets somewhere; after a pause when nothing of it filled: the book is empty or the market closed, and
+asking faster changes neither.
+"""
+
+from daemon import records
+from daemon.fold import Memory
+from daemon.ledger import Ledger
+from daemon.ports import Clock
+from strategy.order import Order, OrderStatus, Side
+from strategy.trader import Trader
+
+PAUSE_S = 5.0
+
+
+class Exits:
+    """Asks the trader what has to go, once something has changed that."""
+
+    def __init__(self, trader: Trader, memory: Memory, ledger: Ledger, clock: Clock) -> None:
+        self._trader = trader
+        self._memory = memory
+        self._ledger = ledger
+        self._clock = clock
+        self._naked: set[str] = set()
+        self._again_s: dict[str, float] = {}
+
+    def expose(self, symbol: str) -> None:
+        """Hear that no stop can be placed for `symbol`: what is held of it has to go, now."""
+        self._naked.add(symbol)
+        self._again_s[symbol] = self._clock.monotonic_s()
+
+    def due(self) -> list[Order]:
+        """Note and return what has to be sold now that orders have ended, stops were lost, or a pause is over.
+
+        The orders stand in the ledger's `waiting`, to be written before they leave.
+        """
+        self._hear_of_orders()
+        now_s = self._clock.monotonic_s()
+        orders: list[Order] = []
+        for symbol in sorted(symbol for symbol, at_s in self._again_s.items() if at_s <= now_s):
+            if symbol in self._naked:  # until a stop rests there or nothing is left
+                self._again_s[symbol] = now_s + PAUSE_S
+            else:
+                del self._again_s[symbol]
+            orders += self._exit(symbol)
+        return orders
+
+    def _hear_of_orders(self) -> None:
+        flat = {symbol for symbol, stop in self._trader.stops.items() if stop is None}
+        self._naked -= self._ledger.resting | flat
+        for status in self._ledger.ended:
+            self._again_s[status.order.symbol] = self._clock.monotonic_s() + _pause_s(status)
+        self._ledger.resting.clear()
+        self._ledger.ended.clear()
+
+    def _exit(self, symbol: str) -> list[Order]:
+        self._memory.tell_in_flight(self._trader)
+        now_ms, unprotected = self._clock.now_ms(), symbol in self._naked
+        orders = [verdict.order for verdict in self._trader.exits(symbol, now_ms, unprotected=unprotected)]
+        for order in orders:
+            self._memory.intend(order)
+        if orders:
+            self._ledger.waiting.append(records.of_exit(symbol, now_ms, orders, unprotected=unprotected))
+        return orders
+
+
+def _pause_s(status: OrderStatus) -> float:
+    return PAUSE_S if status.order.side is Side.SELL and status.filled <= 0.0 else 0.0

@@ -1,0 +1,178 @@
+"""Lives of a live daemon: a process that has everything imported forks one child per life, which may kill itself.
+
+Each child runs the real `daemon.app.App` with real ccxt on a configuration, by a clock that a test venue shares. A
+crash point kills the child as SIGKILL does. `python -m tests.live.nursery` reads a JSON object per line: `start` forks
+and answers with the process id, `wait` answers with an exit code (null while it still lives), `kill` sends a signal.
+"""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as `sacd` sets it; threads would not survive the fork either
+
+from rich.console import Console
+
+from daemon import crash_points
+from daemon.app import App, run_until_done
+from daemon.app_live import make_venue  # noqa: F401 - imported before the fork, as are its parts
+from daemon.arming import arm
+from daemon.clock import ScaledClock
+from daemon.config import load_config
+from daemon.errors import SacdError
+from daemon.venue_import import only_exchange
+from tests.fakes.serving import ROOT
+
+KILLED = -9
+
+
+# ---- the child's side -------------------------------------------------------------------------------------------
+def _die_at(name: str, count: int) -> None:
+    """Let the process kill itself at the `count`-th time a crash point is reached."""
+    calls = 0
+
+    def hook(reached: str) -> None:
+        nonlocal calls
+        calls += reached == name
+        if reached == name and calls == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    crash_points.hook = hook
+
+
+def _live(asked: Mapping[str, Any]) -> int:
+    path = Path(asked["config"])
+    if asked["death"] is not None:
+        _die_at(*asked["death"])
+    clock = None if asked["clock"] is None else ScaledClock(**asked["clock"])
+    with path.with_suffix(".log").open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+        try:
+            armed = arm(load_config(path, {}), confirmed=True, accept_recovery=asked["accept_recovery"])
+        except SacdError as error:
+            print(f"sacd: {error}", file=log)
+            return error.exit_code
+        app = App(
+            armed.config,
+            {},
+            Console(file=io.StringIO()),
+            log,
+            overrides=armed.overrides,
+            accept_recovery=asked["accept_recovery"],
+            clock=clock,
+        )
+        return run_until_done(app.run)
+
+
+def _fork(asked: Mapping[str, Any]) -> int:
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            code = _live(asked)
+        finally:
+            os._exit(code)
+    return child
+
+
+def _answer(asked: Mapping[str, Any]) -> int | None:
+    match asked["do"]:
+        case "start":
+            return _fork(asked)
+        case "kill":
+            os.kill(asked["pid"], asked["signal"])
+            return None
+        case "wait":
+            until = time.monotonic() + asked["timeout_s"]
+            while True:
+                pid, status = os.waitpid(asked["pid"], os.WNOHANG)
+                if pid:
+                    return os.waitstatus_to_exitcode(status)
+                if time.monotonic() >= until:
+                    return None
+                time.sleep(0.01)
+        case other:
+            raise ValueError(f"cannot {other}")
+
+
+def main() -> None:
+    with only_exchange(sys.argv[1]):
+        import ccxt.pro  # noqa: F401, PLC0415  # before the fork: it takes a second
+    for line in sys.stdin:
+        sys.stdout.write(f"{json.dumps(_answer(json.loads(line)))}\n")
+        sys.stdout.flush()
+
+
+# ---- the test's side --------------------------------------------------------------------------------------------
+class Nursery:
+    """Starts lives in a process of its own. exchange: as ccxt names it."""
+
+    def __init__(self, exchange: str = "binance") -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.live.nursery", exchange],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._lock = threading.Lock()
+        self._alive: set[int] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in list(self._alive):
+            self.kill(pid)
+            self.wait(pid, 10.0)
+        self._process.kill()
+        self._process.communicate()
+
+    def start(
+        self,
+        config: Path,
+        *,
+        clock: Mapping[str, Any] | None,
+        death: tuple[str, int] | None = None,
+        accept_recovery: bool = False,
+    ) -> int:
+        """Begin a life and return its process id. death: crash point, and at which time of reaching it to die."""
+        asked = {"config": str(config), "clock": clock, "death": death, "accept_recovery": accept_recovery}
+        pid = self._ask(do="start", **asked)
+        assert pid is not None
+        self._alive.add(pid)
+        return pid
+
+    def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
+        """Send a signal."""
+        self._ask(do="kill", pid=pid, signal=int(number))
+
+    def wait(self, pid: int, timeout_s: float) -> int | None:
+        """Return the exit code, -9 for a kill; None when it still lives after `timeout_s`."""
+        code = self._ask(do="wait", pid=pid, timeout_s=timeout_s)
+        if code is not None:
+            self._alive.discard(pid)
+        return code
+
+    def _ask(self, **asked: Any) -> int | None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._lock:
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        assert answer, "the nursery died"
+        return json.loads(answer)  # type: ignore[no-any-return]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""A live daemon against the test venue, from arming to a clean stop, in both dialects."""
+
+import signal
+from pathlib import Path
+
+from tests.live.house import House
+from tests.live.nursery import Nursery
+
+
+def test_a_live_run_trades_protects_and_stops_cleanly(tmp_path: Path) -> None:
+    with House(tmp_path) as house, Nursery() as nursery:
+        life = house.live(nursery)
+        house.until(lambda: len(house.fills()) >= 4, "four fills", life=life)
+        assert life.kill(signal.SIGTERM) == 0
+        house.check()
+        assert {fill["side"] for fill in house.fills()} == {"buy", "sell"}
