@@ -75,17 +75,20 @@ class App:
         console: Console,
         log_stream: TextIO,
         *,
+        bundle: Bundle | None = None,
         overrides: Mapping[str, Any] | None = None,
         accept_recovery: bool = False,
         clock: Clock | None = None,
     ) -> None:
         """console: where a live view may be shown.  log_stream: where log lines go without one.
 
+        bundle: the ensemble that was found fit to trade live; without one that of the configuration is loaded.
         overrides: what a person allowed for this run, for the journal.  accept_recovery: go on from a restored journal.
         clock: another one than the machine's, for rehearsals.
         """
         self._config = config
         self._console = console
+        self._bundle = bundle
         self._overrides = overrides
         self._accept_recovery = accept_recovery
         self._clock = SystemClock() if clock is None else clock
@@ -104,7 +107,7 @@ class App:
         async with AsyncExitStack() as stack:
             self._make_state_dir()
             stack.callback(self._logs().close)
-            bundle = load_model(self._config)
+            bundle = load_model(self._config) if self._bundle is None else self._bundle
             account = self._account(stack)
             feed = make_feed(self._config, self._clock, None if account is None else account.budget)
             stack.push_async_callback(feed.close)

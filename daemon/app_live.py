@@ -60,6 +60,7 @@ class LiveAccount:
         self._generator = generator
         self._accept_recovery = accept_recovery
         self._broker: VenueBroker | None = None
+        self._reconciler: Reconciler | None = None
         self._following: asyncio.Task[None] | None = None
         self._has_started = False
 
@@ -76,26 +77,27 @@ class LiveAccount:
         settings, books = self._config.live_settings(), AccountBooks(trader, memory)
         for status in memory.orders.values():
             self._venue.remember(status.order.client_id)
+        self._reconciler = Reconciler(
+            venue=self._venue,
+            books=books,
+            settings=settings,
+            clock=self._clock,
+            initial_cash=self._config.daemon.initial_cash,
+            accept_recovery=self._accept_recovery,
+        )
         self._broker = VenueBroker(
             venue=self._venue,
             books=books,
             settings=settings,
             clock=self._clock,
             generator=self._generator,
-            reconcile=Reconciler(
-                venue=self._venue,
-                books=books,
-                settings=settings,
-                clock=self._clock,
-                initial_cash=self._config.daemon.initial_cash,
-                accept_recovery=self._accept_recovery,
-            ),
+            reconcile=self._reconciler,
         )
         return self._broker
 
     async def start(self, engine: Engine, *, is_new: bool) -> bool:
         """Settle, protect and reconcile what the books hold, then look whether trading may go on; returns True."""
-        if self._broker is None:
+        if self._broker is None or self._reconciler is None:
             raise TypeError("the account is opened before it is started")
         self._following = asyncio.create_task(engine.follow(self._broker), name="news")
         await self._beside(self._following, self._broker.start())
@@ -103,7 +105,7 @@ class LiveAccount:
             await self._beside(self._following, self.look(is_new=False))
         clear_marker(journal_path(self._config))
         self._has_started = True
-        _log.info("reconciled", exchange=self._config.exchange.id)
+        _log.info("reconciled", exchange=self._config.exchange.id, detail=self._reconciler.words())
         return True
 
     @staticmethod

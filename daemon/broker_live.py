@@ -341,10 +341,15 @@ class VenueBroker:
         return True
 
     async def _keep_markets(self) -> None:
+        left_s = self._settings.refresh_markets_s
         while True:
+            pause_s = min(_CLOSED_MARKETS_S, left_s)
+            await self._clock.sleep_s(pause_s)
+            left_s -= pause_s
             closed = self._markets.closed
-            await self._clock.sleep_s(_CLOSED_MARKETS_S if closed else self._settings.refresh_markets_s)
-            await self._markets.try_read()
+            if closed or left_s <= 0.0:
+                left_s = self._settings.refresh_markets_s
+                await self._markets.try_read()
             if closed - self._markets.closed:
                 self._protection.wake()
 

@@ -12,6 +12,7 @@ from daemon.check_result import CheckResult, good, warns
 from daemon.clock import SystemClock
 from daemon.config import Config
 from daemon.credentials import credentials_of
+from daemon.disk_room import LOW_BYTES
 from daemon.errors import ConfigError, SacdError
 from daemon.live_checks import venue_checks
 from daemon.machine_checks import machine_checks, readiness_check
@@ -21,9 +22,6 @@ from daemon.venue import Venue
 from strategy.errors import StrategyError
 
 __all__ = ["CheckResult", "MakeVenue", "run_checks"]
-
-_LEAST_FREE_BYTES = 500 * 2**20
-
 
 MakeVenue = Callable[[Config], Venue]
 """Makes the venue of a configuration that has credentials; connects to nothing yet."""
@@ -97,8 +95,8 @@ async def _state_dir(config: Config) -> str:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise SacdError(f"{existing}: may not be written by this user: change its owner, or [daemon] state_dir")
     free = shutil.disk_usage(existing).free
-    if free < _LEAST_FREE_BYTES:
-        raise SacdError(f"{directory}: {free / 2**20:.0f} MiB free, want {_LEAST_FREE_BYTES / 2**20:.0f}: make room")
+    if free < LOW_BYTES:
+        raise SacdError(f"{directory}: {free / 2**20:.0f} MiB free, want {LOW_BYTES / 2**20:.0f}: make room")
     return f"{directory}, {free / 2**30:.1f} GiB free"
 
 

@@ -117,7 +117,13 @@ def run(
 
     armed, console = arm(_config(config), confirmed=confirmed, accept_recovery=accept_recovery), Console()
     daemon = App(
-        armed.config, os.environ, console, sys.stdout, overrides=armed.overrides, accept_recovery=accept_recovery
+        armed.config,
+        os.environ,
+        console,
+        sys.stdout,
+        bundle=armed.bundle,
+        overrides=armed.overrides,
+        accept_recovery=accept_recovery,
     )
     raise typer.Exit(run_until_done(daemon.run))
 

@@ -32,7 +32,7 @@ def report(
 ) -> None:
     """Report from the journal how orders were executed."""
     if not execution:
-        raise typer.BadParameter("name what to report: --execution", param_hint="'report'")
+        raise typer.BadParameter("name what to report: --execution")
     from daemon import journal_reader  # noqa: PLC0415 - what the other verbs do not need
     from daemon.execution import measure  # noqa: PLC0415
     from daemon.execution_orders import KINDS  # noqa: PLC0415

@@ -146,7 +146,7 @@ class Engine:
         self._ledger.apply(self._broker.on_market(group))
         # On a live feed a market order may have found no trade for a whole candle: what is decided now starts from
         # what is really held, so a purchase of before must not come on top of it.
-        await self._withdraw_buys("no trade came while its candle lasted", {candle.symbol for candle in group.candles})
+        await self._withdraw_buys("not filled while its candle lasted", {candle.symbol for candle in group.candles})
         self._take_in(group)
         self._tell_in_flight()
         outcomes = self.trader.on_candles(group.candles, self.model.voters)

@@ -100,7 +100,7 @@ class _Follower:
         self.setup: Setup | None = None
         self.trails: dict[str, Trail] = {}
         self._is_present = False
-        self._naked: dict[str, list[Trail]] = {}
+        self._naked: dict[str, dict[str, Trail]] = {}
 
     def take(self, entry: Entry) -> None:
         match entry.kind:
@@ -146,11 +146,10 @@ class _Follower:
 
     def _protect(self, stop: Trail, at_ms: int) -> None:
         """Note that what was bought before this stop was intended has it now."""
-        waiting = self._naked.get(stop.symbol, [])
-        for trail in waiting:
-            if trail.filled_seq < stop.intended_seq:
-                trail.protected_ms = at_ms
-        self._naked[stop.symbol] = [trail for trail in waiting if trail.filled_seq > stop.intended_seq]
+        waiting = self._naked.get(stop.symbol, {})
+        for trail in [trail for trail in waiting.values() if trail.filled_seq < stop.intended_seq]:
+            trail.protected_ms = at_ms
+            del waiting[trail.client_id]
 
     def _fill(self, entry: Entry) -> None:
         fill = records.read_fill(entry.payload)
@@ -162,9 +161,7 @@ class _Follower:
         trail.fills.append(self._beside_model(fill, entry.at_ms))
         trail.filled_seq = entry.seq
         if fill.side is Side.BUY:
-            waiting = self._naked.setdefault(fill.symbol, [])
-            if trail not in waiting:
-                waiting.append(trail)
+            self._naked.setdefault(fill.symbol, {})[fill.client_id] = trail
 
     def _beside_model(self, fill: Fill, known_ms: int) -> Traded:
         if self.setup is None:

@@ -1,8 +1,8 @@
 """Puts a sound journal in place of a damaged one, losing as little as can be proved.
 
 The former journal is moved aside, never deleted. The newest sound backup takes its place, followed by those entries of
-the former journal that continue the backup's chain of hashes: each of them is proved genuine by the one before it. A
-mark beside the journal says what was done, and is there before anything moves: killed at any instruction, a restore
+the former journal that continue the backup's chain of hashes: each of them is proved genuine by the one before it.
+Without any backup, what the former journal proves from its first entry on is all there is. A mark beside the journal says what was done, and is there before anything moves: killed at any instruction, a restore
 leaves a journal that is refused until it has been restored again, never one that is shorter than it seems.
 """
 
@@ -21,11 +21,12 @@ from daemon.durable import sync
 from daemon.errors import FatalError, SacdError
 from daemon.journal_backup import backup_directory, every_backup, stamp
 from daemon.journal_chain import Chain, Row, rows_after
-from daemon.journal_copy import copy_pages, partial
+from daemon.journal_copy import Partial, copy_pages, partial
 from daemon.journal_file import check_place, lock
 from daemon.journal_head import Head, HeadFile, read_head
 from daemon.journal_reader import Verification, verify
 from daemon.journal_restored import Restored, restored_marker, write_marker
+from daemon.journal_schema import migrate, migrations
 from daemon.ports import Clock
 
 _PARTS = ("-wal", "-shm", "", ".head")
@@ -65,10 +66,12 @@ def _restore(path: Path, clock: Clock, source: Path | None, directory: Path) -> 
     former = _unfinished(path)
     quarantined = _quarantine_name(path, clock) if former is None else Path(former.quarantined)
     # The witness tells which account the backup must be of; a restore that was cut short may have moved it already.
-    head = read_head(path) or read_head(quarantined)
-    chosen = _given(source, path) if source is not None else _newest_sound(path, directory, head)
-    _check_room(path, chosen.path)
-    plan = Restored(at_ms=clock.now_ms(), backup=str(chosen.path), quarantined=str(quarantined))
+    head = read_head(quarantined) or read_head(path)
+    former_now = quarantined if quarantined.exists() else path
+    chosen = _given(source, path) if source is not None else _newest_sound(path, directory, head, former_now)
+    _check_room(path, chosen)
+    backup = "" if chosen is None else str(chosen.path)
+    plan = Restored(at_ms=clock.now_ms(), backup=backup, quarantined=str(quarantined))
     crash_points.at("backup")
     write_marker(path, plan)
     _move_aside(path, quarantined)
@@ -99,8 +102,11 @@ def _given(source: Path, path: Path) -> _Source:
     return chosen
 
 
-def _newest_sound(path: Path, directory: Path, head: Head | None) -> _Source:
-    """Return the newest backup that is whole and, as far as can be told, of the same account."""
+def _newest_sound(path: Path, directory: Path, head: Head | None, former: Path) -> _Source | None:
+    """Return the newest backup that is whole and, as far as can be told, of the same account.
+
+    None when there is none, and the former journal itself still proves its first entry.
+    """
     reasons = []
     for place in every_backup(path, directory):
         try:
@@ -116,6 +122,8 @@ def _newest_sound(path: Path, directory: Path, head: Head | None) -> _Source:
             if reasons:
                 _log.warning("journal_backups_unsound", backups=reasons)
             return chosen
+    if former.is_file() and next(_continuing(former, Chain()), None) is not None:
+        return None
     told = f" ({'; '.join(reasons)})" if reasons else ""
     raise SacdError(
         f"there is no sound backup of {path} in {directory}{told}: name one with `sacd journal restore FILE`, or move"
@@ -135,8 +143,8 @@ def _first_hash(source: _Source) -> bytes | None:
         return next((row.hash for row in rows_after(connection, 0, page_rows=1)), None)
 
 
-def _check_room(path: Path, chosen: Path) -> None:
-    free, size = measure(path.parent).free, chosen.stat().st_size
+def _check_room(path: Path, chosen: _Source | None) -> None:
+    free, size = measure(path.parent).free, 0 if chosen is None else chosen.path.stat().st_size
     former = path.stat().st_size if path.exists() else 0
     wanted = max(size, former) + _MARGIN_BYTES  # what is read from the former journal makes it no longer than that
     if free < wanted:
@@ -177,12 +185,12 @@ def _move_aside(path: Path, quarantined: Path) -> None:
 
 
 # ---- making the new one -----------------------------------------------------------------------------------------
-def _rebuild(path: Path, chosen: _Source, plan: Restored, head: Head | None) -> Restored:
+def _rebuild(path: Path, chosen: _Source | None, plan: Restored, head: Head | None) -> Restored:
     former = Path(plan.quarantined)
     has_former = former.exists()
     with partial(path) as copy:
-        copy_pages(chosen.path, copy, lambda: None, is_at_rest=chosen.is_at_rest)
-        salvaged = _salvage(former, copy.place, chosen.found) if has_former else 0
+        base = _lay_base(copy, chosen)
+        salvaged = _salvage(former, copy.place, base) if has_former else 0
         made = _verified(copy.place)
         if not made.found.is_sound:
             raise FatalError(f"journal {path}: the restored copy is not sound ({made.found.reason}): check the disk")
@@ -204,13 +212,24 @@ def _rebuild(path: Path, chosen: _Source, plan: Restored, head: Head | None) -> 
     )
 
 
-def _salvage(former: Path, into: Path, backup: Verification) -> int:
-    """Append the entries of a damaged journal that continue the backup, and return how many."""
+def _lay_base(copy: Partial, chosen: _Source | None) -> Chain:
+    """Write the backup, or an empty journal, into the new file; returns the end of its chain."""
+    if chosen is not None:
+        copy_pages(chosen.path, copy, lambda: None, is_at_rest=chosen.is_at_rest)
+        return Chain(chosen.found.entries, bytes.fromhex(chosen.found.head))
+    with contextlib.closing(sqlite3.connect(copy.place, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = MEMORY")
+        migrate(connection, copy.place, migrations(), lambda _target: None)  # nothing is there to be copied
+    return Chain()
+
+
+def _salvage(former: Path, into: Path, base: Chain) -> int:
+    """Append the entries of a damaged journal that continue `base`, and return how many."""
     salvaged = 0
     with contextlib.closing(sqlite3.connect(into, isolation_level=None)) as target:
         target.execute("PRAGMA journal_mode = MEMORY")  # a copy that fails is dropped whole
         target.execute("BEGIN")
-        for row in _continuing(former, Chain(backup.entries, bytes.fromhex(backup.head))):
+        for row in _continuing(former, base):
             values = (row.seq, row.at_ms, row.kind.decode("ascii"), row.payload.decode("ascii"), row.hash)
             target.execute("INSERT INTO events (seq, at_ms, kind, payload, hash) VALUES (?, ?, ?, ?, ?)", values)
             salvaged += 1

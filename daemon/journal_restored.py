@@ -13,7 +13,7 @@ from daemon.errors import ConfigError, FatalError
 class Restored:
     """A journal was put in place of another one.
 
-    at_ms: when.  backup: the file it was made from.  quarantined: where the former journal lies now, "" when there was
+    at_ms: when.  backup: the file it was made from, "" when there was only the former journal.  quarantined: where the former journal lies now, "" when there was
     none.  is_done: False while it is being done; a journal with such a mark is not opened.
     entries: what the journal holds now, of which `salvaged` were read from the former one beyond the backup.
     lost: entries of the former one that are not in it, as far as is known; None when nobody can tell.
@@ -31,9 +31,10 @@ class Restored:
         """Return what happened in one line."""
         losses = "nobody can tell how many entries are" if self.lost is None else f"{self.lost} entries are"
         kept = f", the former journal lies at {self.quarantined}" if self.quarantined else ""
+        source = f"{self.backup} ({self.salvaged} of them read from the former journal)"
         return (
-            f"restored {self.entries} entries from {self.backup}"
-            f" ({self.salvaged} of them read from the former journal); {losses} lost{kept}"
+            f"restored {self.entries} entries from {source if self.backup else 'what the former journal still proves'};"
+            f" {losses} lost{kept}"
         )
 
 

@@ -137,7 +137,7 @@ class OrderDesk:
         if late := self._too_late(life):  # asking for the price took time
             return self._leave(life, late)
         await self._sender.send(life, request, quote)
-        if request.kind is RequestKind.POST_ONLY and life.is_resting:
+        if request.kind is RequestKind.POST_ONLY and not life.is_ended:
             await self._let_rest(life)
         await self._watch.settle(life)
         return None
@@ -161,7 +161,7 @@ class OrderDesk:
         try:
             until_s = self._clock.monotonic_s() + self._settings.maker_wait_s
             pause_s = self._settings.lookup_every_s
-            while not life.withdrawn and life.is_resting and (left_s := until_s - self._clock.monotonic_s()) > 0.0:
+            while not (life.withdrawn or life.is_ended) and (left_s := until_s - self._clock.monotonic_s()) > 0.0:
                 life.nudge.clear()
                 await happens_within(self._clock, life.nudge, min(left_s, pause_s))
                 await self._watch.look(life)

@@ -19,6 +19,10 @@ class Unfit:
     detail: str
 
 
+_ROUNDING = 1e-12
+"""What float64 leaves behind, as a share: 100 x 1.005 is 100.5, not a tick less."""
+
+
 def request_for(order: Order, quantity: float, quote: Quote, market: Market, settings: LiveSettings) -> Request | Unfit:
     """Return what to send for an order that takes, or for a post-only entry. quantity: base, may be less than ordered.
 
@@ -114,6 +118,6 @@ def _on_grid(limit: float, side: Side, quote: Quote, market: Market) -> float:
     now = next((price for price in (quote.last, quote.bid, quote.ask) if price), limit)
     if side is Side.BUY:
         highest = limit if market.highest_price is None else min(limit, now * market.highest_price)
-        return max(instrument.floor_price(highest), instrument.tick)
+        return max(instrument.floor_price(highest * (1.0 + _ROUNDING)), instrument.tick)
     lowest = limit if market.lowest_price is None else max(limit, now * market.lowest_price)
-    return max(instrument.ceil_price(lowest), instrument.tick)
+    return max(instrument.ceil_price(lowest * (1.0 - _ROUNDING)), instrument.tick)

@@ -58,7 +58,7 @@ class OrderWatch:
         self._worth = FillWorth(lambda pair: path.of(venue.quote(pair)), clock)
         self._lives: dict[str, OrderLife] = {}
         self._by_venue_id: dict[tuple[str, str], OrderLife] = {}
-        self._strangers: set[tuple[str, str]] = set()
+        self._strangers: dict[tuple[str, str], int] = {}
         self.active_s = clock.monotonic_s()
 
     # ---- who is watched -----------------------------------------------------------------------------------------
@@ -181,16 +181,18 @@ class OrderWatch:
                 await self._claim(trade, life)
 
     async def _claim(self, trade: VenueTrade, life: OrderLife) -> None:
-        """Find out whether a trade of an order we do not know belongs to one whose answer was lost."""
+        """Find out whether a trade of an order we do not know belongs to one whose answer was lost.
+
+        An adapter may have no usable answer when it finds somebody else's order instead: a few of those are one.
+        """
         key = trade.symbol, trade.venue_id
-        if key in self._strangers:
+        if self._strangers.get(key, 0) >= self._settings.lookups:
             return
-        found = await self._path.of(self._venue.find(trade.symbol, "", trade.venue_id))
-        if found is None or found.client_id != life.client_id:
-            self._strangers.add(key)
-            return
-        self.show(life, found)
-        await self.on_trade(trade)
+        self._strangers[key] = self._strangers.get(key, 0) + 1
+        found = await self._path.of(self._venue.find(trade.symbol, life.client_id, trade.venue_id))
+        if found is not None and found.client_id == life.client_id:
+            self.show(life, found)
+            await self.on_trade(trade)
 
     def _deny(self, life: OrderLife) -> None:
         """Count one more time that the venue does not know the order, and end it once that is proof."""

@@ -37,6 +37,7 @@ class _Guard:
     """The stop of one symbol. latest: the name of the one last announced.  wanted: released.
 
     resting: at the venue or on its way there.  leftovers: of before this process began.  told: whose loss was told.
+    given_up: for which a sale was asked instead.
     """
 
     symbol: str
@@ -47,6 +48,7 @@ class _Guard:
     resting: OrderLife | None = None
     leftovers: list[OrderLife] = field(default_factory=list)
     told: OrderLife | None = None
+    given_up: OrderLife | None = None
     refused: RefusalKind | None = None
     placed_s: float = 0.0
     failures: int = 0
@@ -252,12 +254,14 @@ class Protection:
 
     def _count_failure(self, guard: _Guard, life: OrderLife) -> bool:
         """Count a stop that the venue did not keep; tells whether it is time to sell instead."""
+        if life is guard.given_up:
+            return True  # the sale that was asked for instead has failed
         if life.withdrawn or life.is_restored or guard.refused is RefusalKind.CLOSED or not self._path.is_well:
             return False
         guard.failures += 1
         is_last = guard.refused is RefusalKind.WOULD_TRADE or guard.failures >= self._settings.stop_attempts
         if is_last:
-            guard.failures = 0
+            guard.failures, guard.given_up = 0, life
         return is_last
 
     def _lost_words(self, guard: _Guard, life: OrderLife) -> str:

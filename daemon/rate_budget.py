@@ -25,7 +25,8 @@ from daemon.rate_file import Found, Level, RateFile
 from daemon.venue import NotSent
 
 _log = structlog.get_logger()
-_WINDOW_S = 60.0
+_SHORT_WINDOW_S = 2.0  # OKX counts by two seconds
+_AT_ONCE = 0.25
 _LARGEST_RESERVE = 0.5  # twice the reserve is closed to public reads
 _LONGEST_QUIET_S = 3 * 86_400.0  # the longest ban Binance documents (418); anything later was written by a wrong clock
 _LEAST_QUIET_S = 1.0
@@ -85,23 +86,26 @@ second. https://docs.kraken.com/api/docs/guides/spot-rest-ratelimits (2025).
 """
 
 
-def law_of(exchange_id: str, rate_limit_ms: float, capacity_s: float) -> Law:
+def law_of(exchange_id: str, rate_limit_ms: float, capacity_s: float, window_ms: float) -> Law:
     """Return the law by which requests to a venue are let through.
 
-    capacity_s: seconds' worth of requests that may leave at once. Where the venue counts by the minute, the refill is
-    lowered by as much, so that no minute, wherever it begins, sees more than the venue allows in one.
+    capacity_s: seconds' worth of requests that may leave at once.  window_ms: the span by which the venue counts, as
+    ccxt knows it; 0 where it counts by the moment.  At most a quarter of a window leaves at once, and the refill is
+    lowered by as much, so that no window, wherever it begins, sees more than the venue allows in one.
     """
     rate = 1_000.0 / rate_limit_ms
     if (own := _BUCKETS.get(exchange_id)) is not None:
         return Law(burst=own.burst * rate, rate=own.rate * rate)
-    return Law(burst=capacity_s * rate, rate=rate * (1.0 - capacity_s / _WINDOW_S))
+    window_s = window_ms / 1e3 or _SHORT_WINDOW_S
+    burst_s = min(capacity_s, window_s * _AT_ONCE)
+    return Law(burst=burst_s * rate, rate=rate * (1.0 - burst_s / window_s))
 
 
 class RateBudget:
     """The requests that this process may still make, per venue.
 
     share: of the venue's limit that is ours, 0 < share <= 1: daemons on other machines take the rest.
-    reserve: share of a bucket that only exits may use, 0 <= reserve < 0.5.  capacity_s: see `law_of`, 0 < .. < 60.
+    reserve: share of a bucket that only exits may use, 0 <= reserve < 0.5.  capacity_s: see `law_of`, > 0.
     max_wait_s: who would wait longer gets NotSent.  shared: a file that several daemons behind one address share.
     Raises ValueError for other numbers.
     """
@@ -116,9 +120,14 @@ class RateBudget:
         max_wait_s: float = 20.0,
         shared: Path | None = None,
     ) -> None:
-        if not (0.0 <= reserve < _LARGEST_RESERVE and 0.0 < capacity_s < _WINDOW_S and 0.0 < max_wait_s < math.inf and 0.0 < share <= 1.0):
+        if not (
+            0.0 <= reserve < _LARGEST_RESERVE
+            and 0.0 < capacity_s < math.inf
+            and 0.0 < max_wait_s < math.inf
+            and 0.0 < share <= 1.0
+        ):
             raise ValueError(
-                f"a rate budget needs 0 <= reserve < {_LARGEST_RESERVE}, 0 < capacity < {_WINDOW_S:.0f} s, "
+                f"a rate budget needs 0 <= reserve < {_LARGEST_RESERVE}, a capacity and "
                 f"a wait above 0 and 0 < share <= 1, got {reserve}, {capacity_s} s, {max_wait_s} s, {share}"
             )
         self._clock = clock
@@ -134,7 +143,8 @@ class RateBudget:
         exchange.enableRateLimit = True
         name = str(exchange.id)
         if name not in self._buckets:
-            law = law_of(name, float(exchange.rateLimit), self._capacity_s).shared(self._share)
+            law = law_of(name, float(exchange.rateLimit), self._capacity_s, float(exchange.rollingWindowSize))
+            law = law.shared(self._share)
             self._buckets[name] = _Bucket(
                 name, law, reserve=self._reserve, clock=self._clock, file=self._file, max_wait_s=self._max_wait_s
             )

@@ -150,6 +150,8 @@ class CcxtVenue:
         options["streaming"] = {"keepAlive": _KEEP_ALIVE_MS, **self._options.get("streaming", {})}
         exchange = getattr(ccxt.pro, self.exchange_id)(options)
         exchange.milliseconds = self._clock.now_ms  # one source of time, also for what is signed
+        if self._dialect.counts_up:
+            exchange.nonce = _rising(exchange.nonce)
         if self._sandbox:
             enter_sandbox(self.exchange_id, exchange)
         else:
@@ -208,6 +210,8 @@ class CcxtVenue:
         """Return ccxt's type, price and parameters of a request."""
         params: dict[str, Any] = {"clientOrderId": self._ids.to_venue(request.client_id)}
         if request.kind is RequestKind.STOP:
+            if not self.abilities.has_stop:
+                raise VenueRefused(f"{what}: refused: no stops are placed at {self.exchange_id}", RefusalKind.OTHER)
             params["stopLossPrice"] = request.stop_price
             return ("market" if request.limit_price is None else "limit"), request.limit_price, params
         kind, more = _TYPES[request.kind]
@@ -231,6 +235,8 @@ class CcxtVenue:
         Raises VenueRefused when there is nothing (any more) to cancel, NotSent, UnknownOutcome.
         """
         what = f"cancel {client_id} in {symbol}"
+        if not self._dialect.cancels_by_client_id:
+            venue_id = venue_id or self._ids.name_of(client_id)
         by_client_id = self._dialect.cancels_by_client_id and not venue_id
         if not venue_id and not by_client_id:
             found = await self._find_to_cancel(symbol, client_id, what)
@@ -314,6 +320,8 @@ class CcxtVenue:
         """
         text = self._ids.to_venue(client_id)
         what = f"order {client_id} in {symbol}"
+        if not self._dialect.finds_by_client_id:
+            venue_id = venue_id or self._ids.name_of(client_id)  # one question instead of whole lists
         if venue_id or self._dialect.finds_by_client_id:
             params = {} if venue_id else {"clientOrderId": text}
             try:
@@ -478,6 +486,18 @@ def _refuse_off_grid(exchange: Any, request: Request) -> None:  # noqa: ANN401  
     for name, (value, cut) in rounded.items():
         if float(cut(request.symbol, value)) != value:
             raise OffGrid(f"{name} {value} is not on the venue's grid, where it would be {cut(request.symbol, value)}")
+
+
+def _rising(number: Callable[[], float]) -> Callable[[], float]:
+    """Return `number`, made to rise with every call: ccxt takes the time, and two requests may share a millisecond."""
+    last = 0.0
+
+    def rise() -> float:
+        nonlocal last
+        last = max(last + 1, number())
+        return last
+
+    return rise
 
 
 def _as_it_is(raw: _T) -> _T:

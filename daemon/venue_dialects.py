@@ -53,7 +53,8 @@ class Dialect:
     list_form: how the answer to a list shows that it is one: "list", or the key that holds it.
     market_buy: parameters that make a market purchase mean base and not quote; None: not known, so not done.
     has_market_stop: told from ccxt's market.  permission_call: ccxt's name of the call that tells what the key may do.
-    page: trades per request.  options: ccxt's, unless the user says otherwise.  stream_rows: makes a reader of one
+    page: trades per request.  sets_clock: requests bear the venue's time.  counts_up: each bears a higher number than
+    the one before.  options: ccxt's, unless the user says otherwise.  stream_rows: makes a reader of one
     connection's rows, which may remember what came before.
     """
 
@@ -69,6 +70,7 @@ class Dialect:
     paging: Paging = Paging.TIMES
     page: int = 100
     sets_clock: bool = False
+    counts_up: bool = False
     permission_call: str = ""
     permissions: Callable[[Any], Permissions] = _untold
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -159,6 +161,7 @@ _DIALECTS: Mapping[str, Dialect] = {
         market_buy={},
         paging=Paging.OFFSETS,
         page=50,
+        counts_up=True,
         permission_call="privatePostGetApiKeyInfo",
         permissions=_kraken_permissions,
         stream_rows=KrakenRows,

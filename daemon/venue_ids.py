@@ -39,6 +39,7 @@ class ClientIds:
         self._mark = hashlib.sha256(instance.encode()).hexdigest()[:_OURS]
         self._by_text: OrderedDict[str, str] = OrderedDict()
         self._by_order: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._names: OrderedDict[str, str] = OrderedDict()
 
     def to_venue(self, client_id: str) -> str:
         """Return the id as the venue takes it, and remember it for the way back; the same id gives the same text."""
@@ -71,6 +72,7 @@ class ClientIds:
         """Remember which order of the venue is which of ours: its trades name the venue's id only."""
         if venue_id and client_id:
             _remember(self._by_order, (symbol, venue_id), client_id)
+            _remember(self._names, client_id, venue_id)
 
     def linked(self, symbol: str, venue_id: str) -> str:
         """Return our id of an order of the venue, "" when it was never seen here."""
@@ -80,9 +82,13 @@ class ClientIds:
         # A venue that takes a UUID may show it with its hyphens, or in capitals.
         return text.replace("-", "").lower() if self._style is IdStyle.HEX else text
 
+    def name_of(self, client_id: str) -> str:
+        """Return what the venue calls an order of ours, "" when it was never seen here."""
+        return self._names.get(client_id, "")
 
-def _remember(table: OrderedDict[_K, str], key: _K, client_id: str) -> None:
-    table[key] = client_id
+
+def _remember(table: OrderedDict[_K, str], key: _K, value: str) -> None:
+    table[key] = value
     table.move_to_end(key)
     if len(table) > _KNOWN:
         table.popitem(last=False)

@@ -58,8 +58,8 @@ def enter_sandbox(exchange_id: str, exchange: Any) -> None:  # noqa: ANN401  # c
     """Turn a ccxt exchange to the venue's own test market. Raises ConfigError where it has none."""
     if not (exchange.urls or {}).get("test"):
         raise ConfigError(
-            f"[exchange] sandbox: ccxt knows no test venue of {exchange_id}; set sandbox = false, or choose an exchange "
-            "that has one"
+            f"[exchange] sandbox: ccxt knows no test venue of {exchange_id}; set sandbox = false, or choose an "
+            "exchange that has one"
         )
     exchange.set_sandbox_mode(True)
 

@@ -15,6 +15,8 @@ from daemon.venue import BalanceChanged, StreamStatus, VenueEvent
 
 WATCHES = {"watch_orders": "order", "watch_my_trades": "trade", "watch_balance": "balance"}
 """ccxt's calls that are kept waiting, and the word by which what waits in a socket is told to be theirs."""
+_CACHES = {"watch_orders": "orders", "watch_my_trades": "myTrades"}
+"""Where ccxt keeps what came, however many events one call told of."""
 
 _DIAL_S = 15.0
 _DIAL_LOOK_S = 0.1
@@ -53,7 +55,7 @@ class UserStream:
         self._read = read
         self._explain = explain
         self._emit = emit
-        self._seen: dict[str, dict[tuple[str, str], str]] = {"orders": {}, "myTrades": {}}
+        self._seen: dict[str, dict[tuple[str, str], str]] = {watch: {} for watch in _CACHES}
         self._is_up: bool | None = None
 
     async def run(self) -> None:
@@ -91,26 +93,28 @@ class UserStream:
                 # next call waits, the cache holds it.
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
-                self._drain()
+                self._drain(watch)
                 await waiting
             finally:
                 waiting.cancel()
-            self._drain()
+            self._drain(watch)
             if watch == "watch_balance":
                 self._emit(BalanceChanged())
 
-    def _drain(self) -> None:
-        """Tell what the caches hold beyond what was told."""
-        for name in ("orders", "myTrades"):
-            # Copies, because ccxt goes on changing its own.
-            rows = [dict(row) for row in getattr(self._exchange, name, None) or ()]
-            seen = self._seen[name]
-            now = {(str(row.get("symbol")), str(row.get("id"))): _version(row) for row in rows}
-            self._seen[name] = now
-            for row, (key, version) in zip(rows, now.items(), strict=True):
-                if seen.get(key) != version:
-                    for event in self._read(row, name == "orders"):
-                        self._emit(event)
+    def _drain(self, watch: str) -> None:
+        """Tell what a cache holds beyond what was told."""
+        if watch not in _CACHES:
+            return
+        # Copies, because ccxt goes on changing its own.
+        rows = [dict(row) for row in getattr(self._exchange, _CACHES[watch], None) or ()]
+        seen, now = self._seen[watch], dict[tuple[str, str], str]()
+        self._seen[watch] = now
+        for row in rows:
+            key, version = (str(row.get("symbol")), str(row.get("id"))), _version(row)
+            now[key] = version
+            if seen.get(key) != version:
+                for event in self._read(row, watch == "watch_orders"):
+                    self._emit(event)
 
     async def _until_up(self, followers: Sequence["asyncio.Future[None]"]) -> None:
         give_up_s = self._clock.monotonic_s() + _DIAL_S

@@ -14,6 +14,7 @@ Page = Callable[[int | None, Mapping[str, Any]], Awaitable[Sequence[VenueTrade]]
 """Asks for one page: from a time on (None: whatever the parameters say), with ccxt parameters."""
 
 _DAY_MS = 86_400_000
+_MOST_DAYS = 30  # to search day by day; beyond, all that ever was is fewer pages
 _MOST_PAGES = 2_000
 
 
@@ -50,6 +51,8 @@ class _Count:
 
 async def _by_ids(page: _Count, since_ms: int, now_ms: int, full: int) -> dict[str, VenueTrade]:
     # Binance looks no further than a day beyond a start time, but any distance from an id.
+    if now_ms - since_ms > _MOST_DAYS * _DAY_MS:
+        return await _from_id(page, await page(None, {"fromId": 0}), full)
     found: dict[str, VenueTrade] = {}
     start_ms = since_ms
     while not found:
@@ -58,11 +61,16 @@ async def _by_ids(page: _Count, since_ms: int, now_ms: int, full: int) -> dict[s
         if is_last and len(found) < full:
             return found
         start_ms += _DAY_MS
-    while True:
+    return await _from_id(page, found, full)
+
+
+async def _from_id(page: _Count, found: dict[str, VenueTrade], full: int) -> dict[str, VenueTrade]:
+    while found:
         more = await page(None, {"fromId": 1 + max(int(trade_id) for trade_id in found)})
         found |= more
         if len(more) < full:
-            return found
+            break
+    return found
 
 
 async def _by_offsets(page: _Count, since_ms: int, _now_ms: int, _full: int) -> dict[str, VenueTrade]:

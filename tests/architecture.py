@@ -37,6 +37,7 @@ SINGLE_ADAPTERS = frozenset(
     {"journal", "metrics", "http", "control", "terminal", "models", "mqtt", "notify", "retrain"}
 )
 WIRING = re.compile(r"(app|__main__|cli|commands?|serving|replay|trace|status_text)(_\w+)?")
+JITTER = re.compile(r"app(_\w+)?|cli")
 SEAMS = {
     "feed_": frozenset({"instruments", "events", "close"}),
     "broker_": frozenset({"submit", "on_market", "protect", "close"}),
@@ -211,11 +212,12 @@ def ccxt_stays_in_its_place(use: Use, package: str, module: str) -> Iterator[str
 def time_and_chance_come_from_outside(use: Use, package: str, module: str) -> Iterator[str]:
     """Same journal, same outcome: only daemon/clock.py reads the time, sleeps or draws; generators carry a seed.
 
-    The jitter of pauses is no outcome: app.py may make a generator for it, and hands it in like everything else.
+    The jitter of pauses is no outcome: where the daemon is put together a generator is made for it, and handed in like
+    everything else.
     """
     if package not in {"strategy", "daemon"} or (package, module) == ("daemon", "clock"):
         return
-    if (package, module) == ("daemon", "app") and use.name in {"random", "random.Random"}:
+    if package == "daemon" and JITTER.fullmatch(module) and use.name in {"random", "random.Random"}:
         return
     if (package, module) == ("daemon", "testvenue") and use.name in {"random", "random.Random"}:
         # The rehearsal venue plays at chance, from a seed that its user gives.

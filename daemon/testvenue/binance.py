@@ -146,8 +146,8 @@ class BinanceDialect:
             return Call(params=params, owner=None)
         self._gate.checks_time = self._venue.checks_time
         account = self._gate.account(request.headers.get("X-MBX-APIKEY", ""), need)
-        payload = request.rel_url.raw_query_string + (await request.text() if request.body_exists else "")
-        self._gate.check_signature(account, payload, params)
+        body = await request.text() if request.body_exists else ""
+        self._gate.check_signature(account, [request.rel_url.raw_query_string, body], params)
         return Call(params=params, owner=account)
 
     def _system_status(self, _call: Call) -> dict[str, Any]:

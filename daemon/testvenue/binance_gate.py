@@ -5,7 +5,7 @@ Source: binance-spot-api-docs, rest-api.md: LIMITS, Endpoint security type, SIGN
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
 from daemon.testvenue.accounts import Account
@@ -44,8 +44,8 @@ class KeyGate:
             raise ApiError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
         return account
 
-    def check_signature(self, account: Account, payload: str, params: Mapping[str, str]) -> None:
-        """Check what was signed and when. payload: query and body as sent, one after the other.
+    def check_signature(self, account: Account, sent: Sequence[str], params: Mapping[str, str]) -> None:
+        """Check what was signed and when. sent: query and body, as they came.
 
         Raises ApiError -1102, -1021, -1022.
         """
@@ -55,7 +55,7 @@ class KeyGate:
             raise _missing("signature")
         if self.checks_time:
             self._check_time(int(params["timestamp"]), params.get("recvWindow", "5000"))
-        signed = "&".join(part for part in payload.split("&") if part and not part.startswith("signature="))
+        signed = "".join(_without_signature(part) for part in sent)
         expected = hmac.new(account.secret.encode(), signed.encode(), hashlib.sha256).hexdigest()
         if not hmac.compare_digest(expected, params["signature"]):
             raise ApiError(-1022, "Signature for this request is not valid.")
@@ -135,6 +135,10 @@ class Limiter:
 
 def _may(account: Account, need: Need) -> bool:
     return account.rights.may_trade if need is Need.TRADE else account.rights.may_read
+
+
+def _without_signature(part: str) -> str:
+    return "&".join(one for one in part.split("&") if not one.startswith("signature="))
 
 
 def _missing(name: str) -> ApiError:

@@ -101,9 +101,6 @@ class PublicStreams:
         self.send(f"{name}@trade", {"e": "trade", "t": trade.trade_id, **common})
         ids = {"a": trade.trade_id, "f": trade.trade_id, "l": trade.trade_id}
         self.send(f"{name}@aggTrade", {"e": "aggTrade", **ids, **common})
-        for kind in ("ticker", "miniTicker"):
-            if self.listeners(f"{name}@{kind}"):
-                self.send(f"{name}@{kind}", _ticker(kind, day_ticker(market, trade.at_ms), trade.at_ms))
 
     def _on_candle(self, event: CandleChanged) -> None:
         market = self._book.markets[event.symbol]
@@ -138,6 +135,9 @@ class PublicStreams:
         if self.listeners(f"{name}@bookTicker"):
             best = {"b": shown["bidPrice"], "B": shown["bidQty"], "a": shown["askPrice"], "A": shown["askQty"]}
             self.send(f"{name}@bookTicker", {"u": market.book_id, "s": market_id, **best})
+        for kind in ("ticker", "miniTicker"):
+            if self.listeners(f"{name}@{kind}"):
+                self.send(f"{name}@{kind}", _ticker(kind, day_ticker(market, at_ms), at_ms))
         for suffix in ("depth", "depth@100ms"):
             if self.listeners(f"{name}@{suffix}"):
                 self._send_depth(market, f"{name}@{suffix}", at_ms)

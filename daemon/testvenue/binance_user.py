@@ -52,6 +52,10 @@ class UserStreams:
         for outlet in self.outlets:
             outlet.shut()
 
+    def is_heard(self, key: str) -> bool:
+        """Return whether somebody listens to an account."""
+        return any(owner == key and not outlet.response.closed for outlet, owner in self._subscriptions.values())
+
     def end_subscriptions(self, key: str) -> None:
         """Tell an account's subscribers that their stream has ended."""
         for number, (outlet, owner) in list(self._subscriptions.items()):
@@ -92,7 +96,7 @@ class UserStreams:
         account = self._gate.account(params.get("apiKey", ""), Need.SIGNED_READ)
         # Signed are all parameters but the signature, sorted by name (web-socket-api.md, SIGNED request security).
         signed = urlencode(sorted((name, value) for name, value in params.items() if name != "signature"))
-        self._gate.check_signature(account, signed, params)
+        self._gate.check_signature(account, [signed], params)
         number = self._next_id
         self._next_id += 1
         self._subscriptions[number] = (outlet, account.key)

@@ -325,6 +325,7 @@ class Book:
         )
         market.trades.append(trade)
         market.candles.add(price, quantity, now)
+        market.last = price
         self._tell(trade)
         if market.candles.newest_ms is not None:
             self._tell(CandleChanged(symbol=market.symbol, open_ms=market.candles.newest_ms, is_closed=False))

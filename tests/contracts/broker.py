@@ -117,6 +117,14 @@ class BrokerContract:
         assert desk.move(94.0) == []
         assert [report.client_id for report in desk.move(89.0)] == (["s-test-8"] if is_replaced else [])
 
+    async def test_a_release_repeats_nothing(self, desk: Desk) -> None:
+        desk.broker.release()
+        await desk.broker.submit(order())
+        desk.broker.release()
+        desk.broker.release()
+        assert events(desk.move(100.0)) == [("s-test-0", OrderEvent.FILLED)]
+        assert desk.move(100.0) == []
+
     async def test_closing_twice_is_harmless(self, desk: Desk) -> None:
         await desk.broker.close()
         await desk.broker.close()

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import structlog
 
-from daemon import crash_points, journal_file, journal_reader, journal_schema, journal_start
+from daemon import crash_points, journal_backup, journal_file, journal_reader, journal_schema, journal_start
 from daemon.journal import SqliteJournal
 from daemon.journal_backup import JournalBackups, backup_directory
 from daemon.journal_restore import restore
@@ -65,13 +65,15 @@ def die_at(name: str, count: int) -> None:
 async def _write_and_back_up(path: Path, hour: int, copies: int) -> None:
     """Append for ever, saying what was acknowledged, until so many backups have been taken beside it."""
     journal = SqliteJournal.open(path, FixedClock())
+    journal_backup._PAUSE_S = 0.0  # deaths, not delays, are what is tested
     backups = JournalBackups(path, backup_directory(path), 5, Hours(hour))
 
     async def append() -> None:
         while True:
-            filler = "x" * (journal.last_seq * 997 % 9000)
+            filler = "x" * (journal.last_seq * 97 % 900)
             seq = await journal.append([Record(kind="fill", payload={"filler": filler})] * 2)
             os.write(1, b"%d\n" % seq)
+            await asyncio.sleep(0.001)  # a commit on a quick disk gives way to nobody
 
     appending = asyncio.create_task(append())
     for _ in range(copies):

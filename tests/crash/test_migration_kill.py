@@ -60,7 +60,7 @@ def test_a_migration_that_is_killed_anywhere_is_finished_by_the_next_start(tmp_p
                 path = tmp_path / f"{point}-{count}" / "journal.db"
                 path.parent.mkdir()
                 with pytest.MonkeyPatch.context() as before:
-                    before.setattr(journal_file, "migrations", lambda: journal_schema_first())
+                    before.setattr(journal_file, "migrations", journal_schema_first)
                     write(path, ENTRIES)
                 code, _ = nursery.live("migrate", path, death=(point, count))
                 if code == 0:

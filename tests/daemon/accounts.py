@@ -46,7 +46,7 @@ class Account:
         self._journal = SqliteJournal.open(self.path, clock)
         await self._feed.instruments()
         self.recovered, trader = recovered(self.config)
-        self.engine = _engine(self.config, trader, self.recovered.memory, bundle, self._journal, None)
+        self.engine = _engine(self.config, trader, self.recovered.memory, bundle, self._journal, broker=None)
         await self.engine.start(lambda setup: run_record(self.config, setup, bundle))
         await self._app._reopen(self.engine, is_live=False)
         self._events = self._feed.events(dict(self.engine.memory.last))
@@ -87,7 +87,7 @@ def copy_state(source: Path, target: Path) -> Path:
 
 
 class LiveAccount:
-    """One run of an account at a venue that a test plays: `open`, `trade`, then `die`. Its candles are recorded ones."""
+    """One run of an account at a venue that a test plays: `open`, `trade`, then `die`. Its candles are simulated."""
 
     def __init__(self, config: Config, venue: TinyVenue) -> None:
         self.config = config
@@ -104,7 +104,7 @@ class LiveAccount:
         self._journal = SqliteJournal.open(self.path, clock)
         await self._feed.instruments()
         self.recovered, trader = recovered_live(self.config)
-        self.engine = _engine(self.config, trader, self.recovered.memory, bundle, self._journal, self.broker)
+        self.engine = _engine(self.config, trader, self.recovered.memory, bundle, self._journal, broker=self.broker)
         await self.engine.start(lambda setup: _live_run(self.config, setup, bundle))
         self.broker.groups.append(venue.settle(self.recovered.memory))
         await self.engine.follow(self.broker)
@@ -141,7 +141,7 @@ def _live_run(config: Config, setup: Setup, bundle: Bundle) -> Record:
 
 
 def _engine(
-    config: Config, trader: Trader, memory: Memory, bundle: Bundle, journal: SqliteJournal, broker: Broker | None
+    config: Config, trader: Trader, memory: Memory, bundle: Bundle, journal: SqliteJournal, *, broker: Broker | None
 ) -> Engine:
     return make_engine(
         trader,

@@ -64,7 +64,7 @@ def intended(journal: MemoryJournal) -> Iterator[dict[str, Any]]:
 
 
 class ScriptedLiveBroker:
-    """A live broker that does nothing by itself: a test tells its news. `left`: what it was allowed to send, in order."""
+    """A live broker that does nothing by itself: a test tells its news. `left`: what might leave, in order."""
 
     is_live = True
 

@@ -19,6 +19,7 @@ from tests.fakes.trading import BTC, ETH
 
 MAX_POSITION = 0.5
 VOTES = (BUY, HOLD, SELL, (1.0, 0.3, 1.0), (-1.0, 0.4, 1.0))
+STEPS = ("candle", "candle", "tell", "tell", "tell", "trade", "again", "money", "path", "lost", "ask")
 LOT = 0.0001
 
 
@@ -100,12 +101,7 @@ class Life:
         return list({order.client_id: order for order in [*self.rig.orders, *stops]}.values())
 
     async def step(self, draw: st.DataObject) -> None:
-        what = draw.draw(
-            st.sampled_from(
-                ["candle", "candle", "tell", "tell", "tell", "trade", "again", "money", "path", "lost", "ask"]
-            )
-        )
-        await getattr(self, f"_{what}")(draw)
+        await getattr(self, f"_{draw.draw(st.sampled_from(STEPS))}")(draw)
         self.check()
 
     async def _candle(self, draw: st.DataObject) -> None:

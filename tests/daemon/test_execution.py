@@ -300,6 +300,18 @@ def test_every_step_is_timed_by_the_clock_it_names() -> None:
     assert {spread.n for spread in latency.values()} == {1}
 
 
+def test_a_stop_for_less_than_was_bought_protects_nothing_yet() -> None:
+    book = Book()
+    bought = order()
+    book.decide(bought)
+    book.fill(bought, 1.0, 100.0, 300)
+    book.add("intent", 300, {"order": records.of_order(stop("s-a"))})
+    book.fill(bought, 1.0, 100.0, 700)
+    book.add("intent", 700, {"order": records.of_order(stop("s-b"))})
+    book.move(stop("s-a"), "accepted", "open", 710)
+    assert book.measured().latency_s["last_fill_to_stop"].n == 0
+
+
 def test_an_order_without_an_answer_has_no_latency() -> None:
     book = Book()
     book.decide(order())

@@ -179,6 +179,7 @@ def test_without_a_sound_backup_nothing_is_touched(path: Path) -> None:
     directory = backup_directory(path)
     (directory / "journal.db.backup-20200913T110000").write_bytes(b"rubbish")
     log_of(path).unlink()
+    path.write_bytes(b"rubbish")
     before = sorted(place.name for place in path.parent.iterdir())
     pattern = (
         r"there is no sound backup of .*journal.db.backup-20200913T110000: .*name one with `sacd journal restore FILE"
@@ -187,6 +188,16 @@ def test_without_a_sound_backup_nothing_is_touched(path: Path) -> None:
         restore(path, FixedClock())
     after = sorted(place.name for place in path.parent.iterdir())
     assert [name for name in after if not name.endswith(".lock")] == before
+
+
+def test_without_a_backup_what_the_journal_itself_proves_is_kept(path: Path) -> None:
+    shutil.rmtree(backup_directory(path))
+    alter(path, "UPDATE events SET payload = '{}' WHERE seq = 301")
+    done = restore(path, FixedClock())
+    assert (done.entries, done.salvaged, done.lost, done.backup) == (300, 300, 120, "")
+    assert "restored 300 entries from what the former journal still proves; 120 entries are lost" in done.in_words()
+    assert entries(path) == ids(300)
+    assert continue_with_one(path) == 301
 
 
 def test_a_named_backup_is_proved_before_anything_moves(path: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from daemon import crash_points
 from daemon.live_settings import EntryStyle, OrderStyle
 from daemon.ports import External
 from daemon.venue import RefusalKind, VenueState
@@ -84,6 +85,10 @@ class OrderMachine(RuleBasedStateMachine):
         self.run(self.desk.kill())
         self.run(self.desk.up(seconds))
 
+    @rule(point=st.sampled_from(["sent", "replied", "fill_received", "filled_no_stop", "stop_placed"]))
+    def die_at(self, point: str) -> None:
+        self.desk.die_at(point)
+
     # ---- what the venue does ------------------------------------------------------------------------------------
     @rule(fault=LOST, hidden=st.integers(0, 2))
     def lose_a_request(self, fault: Fault, hidden: int) -> None:
@@ -154,6 +159,8 @@ class OrderMachine(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "desk"))
     def holds(self) -> None:
         desk = self.desk
+        if desk.is_dead:
+            self.restart(0.3)
         desk.check_tasks()
         names = [resting.request.client_id for resting in desk.venue.log]
         assert len(names) == len(set(names)), "an order was sent twice"
@@ -171,11 +178,13 @@ class OrderMachine(RuleBasedStateMachine):
                 self.holds()
                 self._check_rest()
             finally:
+                crash_points.hook = None
                 self.run(self.desk.down())
                 self.loop.close()
 
     async def _come_to_rest(self) -> None:
         venue = self.desk.venue
+        crash_points.hook = None
         venue.faults.clear()
         venue.is_reachable, venue.hide_next, venue.books[BTC].depth = True, 0, float("inf")
         for resting in venue.log:

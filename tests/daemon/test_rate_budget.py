@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import ccxt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,8 +27,10 @@ BINANCE_MS = 50.0  # ccxt's binance().rateLimit: 20 units a second
 BURST, REFILL = 200.0, 20.0 * 50.0 / 60.0
 
 
-def exchange(name: str = "binance", rate_limit_ms: float = BINANCE_MS) -> Any:
-    return SimpleNamespace(id=name, rateLimit=rate_limit_ms, enableRateLimit=False, throttle=None)
+def exchange(name: str = "binance", rate_limit_ms: float = BINANCE_MS, window_ms: float = 60_000.0) -> Any:
+    return SimpleNamespace(
+        id=name, rateLimit=rate_limit_ms, rollingWindowSize=window_ms, enableRateLimit=False, throttle=None
+    )
 
 
 def attached(clock: Any, **options: Any) -> tuple[RateBudget, Any]:
@@ -43,12 +46,46 @@ def ask(budget: RateBudget, client: Any, purpose: Purpose, cost: float = 1.0) ->
 
 # ---- how much ---------------------------------------------------------------------------------------------------
 def test_no_minute_sees_more_than_the_venue_allows_in_one() -> None:
-    law = law_of("binance", BINANCE_MS, 10.0)
+    law = law_of("binance", BINANCE_MS, 10.0, 60_000.0)
+    assert (law.burst, law.rate) == (BURST, pytest.approx(REFILL))
     assert law.burst + 60.0 * law.rate == pytest.approx(60_000 / 50)
 
 
+@pytest.mark.parametrize(
+    ("name", "rate_limit_ms", "window_ms", "window_s"), [("bybit", 20.0, 5_000.0, 5.0), ("okx", 110.0, 0.0, 2.0)]
+)
+def test_venues_that_count_by_a_shorter_span_get_smaller_bursts(
+    name: str, rate_limit_ms: float, window_ms: float, window_s: float
+) -> None:
+    law = law_of(name, rate_limit_ms, 10.0, window_ms)
+    assert law.burst + window_s * law.rate == pytest.approx(window_s * 1_000.0 / rate_limit_ms)
+    assert law.burst <= window_s * 1_000.0 / rate_limit_ms / 4.0
+
+
+def test_the_spans_are_ccxts_own() -> None:
+    # What the table above and the tests here go by; a ccxt that changes it has to be looked at.
+    found = {name: getattr(ccxt, name)() for name in ("binance", "kraken", "bybit", "okx")}
+    assert {name: (one.rateLimit, one.rollingWindowSize) for name, one in found.items()} == {
+        "binance": (50, 60_000.0),
+        "kraken": (1_000, 10_000.0),
+        "bybit": (20, 5_000.0),
+        "okx": (110, 0.0),
+    }
+
+
+async def test_half_a_share_is_half_the_burst_and_half_the_refill() -> None:
+    clock = ManualClock()
+    _, client = attached(clock, reserve=0.0, share=0.5)
+    await client.throttle(BURST / 2)
+    waiting = asyncio.create_task(client.throttle(REFILL))
+    await clock.advance(1.9)
+    assert not waiting.done()
+    await clock.advance(0.2)
+    assert waiting.done()
+
+
 def test_kraken_counts_with_the_bucket_that_it_documents() -> None:
-    law = law_of("kraken", 1_000.0, 10.0)
+    law = law_of("kraken", 1_000.0, 10.0, 10_000.0)
     assert law.burst == 15 * 3.0  # the counter's limit in the lowest tier; ccxt prices a count at 3 units
     assert law.rate == pytest.approx(0.33 * 3.0, rel=0.02)  # the counter falls by 0.33 a second
 
@@ -268,7 +305,7 @@ async def test_after_a_quiet_only_the_reserve_is_left() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"reserve": 0.5}, {"reserve": -0.1}, {"capacity_s": 60.0}, {"max_wait_s": 0.0}], ids=str
+    "options", [{"reserve": 0.5}, {"reserve": -0.1}, {"capacity_s": 0.0}, {"share": 0.0}, {"max_wait_s": 0.0}], ids=str
 )
 def test_impossible_numbers_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="a rate budget needs"):

@@ -35,6 +35,7 @@ class Account:
     cancelled: list[str] = field(default_factory=list)
     on_cancel: Callable[[str], None] | None = None
     asked: int = 0
+    on_orders: Callable[[], None] | None = None
 
     async def markets(self, *, refresh: bool = False) -> Mapping[str, Market]:
         lots = {BTC: 0.00001, ETH: 0.0001}
@@ -50,6 +51,8 @@ class Account:
         }
 
     async def open_orders(self) -> Sequence[VenueOrder]:
+        if self.on_orders is not None:
+            self.on_orders()
         return [order for order in self.orders if order.state is VenueState.OPEN]
 
     async def find(self, symbol: str, client_id: str, venue_id: str = "") -> VenueOrder | None:
@@ -285,6 +288,26 @@ async def test_an_order_that_leaves_while_the_balances_are_asked_for_spoils_the_
     assert await r.reconciler.again() == []
     r.account.slow, r.books.open = None, []
     assert len(await r.twice()) == 1
+
+
+async def test_a_reading_of_a_busy_moment_is_not_the_first_of_two() -> None:
+    r = rig({"USDT": 1_300.0}, {"": 1_000.0}, {})
+    r.books.open = [status("s-1", OrderKind.MARKET, OrderState.UNKNOWN)]
+    assert await r.reconciler.again() == []
+    r.books.open = []
+    await r.clock.advance(10.0)
+    assert len(await r.twice()) == 1
+
+
+async def test_books_that_move_while_a_difference_is_looked_into_have_the_last_word() -> None:
+    r = rig({"USDT": 1_300.0}, {"": 1_000.0}, {})
+
+    def moves() -> None:
+        r.books.ours[""], r.account.on_orders = 1_300.0, None
+
+    r.account.on_orders = moves
+    assert await r.twice() == []
+    assert await r.twice() == []
 
 
 @pytest.mark.parametrize(

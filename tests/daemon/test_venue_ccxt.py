@@ -21,6 +21,7 @@ from daemon.venue import (
     VenueRefused,
     VenueState,
 )
+from daemon.venue_ccxt import _rising
 from strategy.order import Side
 from tests.daemon.ccxt_venues import (
     KEY,
@@ -390,6 +391,45 @@ async def test_a_venue_that_is_not_there_can_be_asked_again() -> None:
     with pytest.raises(TransientError):
         await venue.open()
     await venue.close()
+
+
+async def test_where_the_amount_of_a_market_purchase_could_be_read_as_quote_none_is_placed() -> None:
+    async with venue_server() as server, opened(server) as venue:
+        venue._dialect = replace(venue._dialect, market_buy=None)
+        with pytest.raises(VenueRefused, match='order = "limit"'):
+            await venue.create(request(kind=RequestKind.MARKET, limit_price=None))
+        sold = await venue.create(request(1, side=Side.SELL, kind=RequestKind.MARKET, limit_price=None))
+        assert sold.filled == 0.01, "a sale's amount is base everywhere"
+
+
+async def test_where_stops_cannot_be_followed_none_is_placed() -> None:
+    async with venue_server() as server, opened(server) as venue:
+        venue.abilities = replace(venue.abilities, has_stop=False, has_market_stop=False)
+        with pytest.raises(VenueRefused, match="no stops"):
+            await venue.create(stop())
+        with pytest.raises(VenueRefused, match="none"):
+            await venue.arm_dead_man(60.0)
+        assert asked(server, "POST", "order") == []
+
+
+async def test_where_ids_are_not_looked_up_by_the_venue_its_lists_are_searched() -> None:
+    async with venue_server() as server, opened(server) as venue:
+        await venue.create(resting(0))
+        await venue.create(resting(1))
+        async with opened(server) as fresh:
+            fresh._dialect = replace(fresh._dialect, finds_by_client_id=False, cancels_by_client_id=False)
+            found = await fresh.find(SYMBOL, order_id(1))
+            assert found is not None
+            assert found.client_id == order_id(1)
+            assert await fresh.find(SYMBOL, order_id(7)) is None
+            await fresh.cancel(SYMBOL, order_id(0))
+            assert [order.client_id for order in await fresh.open_orders()] == [order_id(1)]
+            assert asked(server, "DELETE", "order")[0]["orderId"] == "1"
+
+
+def test_two_requests_within_one_millisecond_bear_rising_numbers() -> None:
+    number = _rising(iter([5.0, 5.0, 5.0, 4.0, 9.0]).__next__)
+    assert [number() for _ in range(5)] == [5.0, 6.0, 7.0, 8.0, 9.0]
 
 
 # ---- the end --------------------------------------------------------------------------------------------------------

@@ -84,6 +84,8 @@ def test_the_venues_own_name_of_an_order_is_remembered_per_symbol() -> None:
     assert table.linked("BTC/USDT", "17") == "mine"
     assert table.linked("ETH/USDT", "17") == ""
     assert table.linked("BTC/USDT", "18") == ""
+    assert table.name_of("mine") == "17"
+    assert table.name_of("never seen") == ""
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from daemon.venue import (
     VenueTrade,
 )
 from daemon.venue_ccxt import CcxtVenue
+from daemon.venue_kraken import KrakenRows
 from strategy.order import Side
 from tests.daemon.ccxt_venues import (
     KEY,
@@ -376,3 +377,32 @@ async def test_no_key_or_secret_is_in_any_error() -> None:
             texts.append(repr(caught.value) + repr(caught.value.__cause__) + repr(caught.value.__context__))
         assert KEY not in "".join(texts)
         assert SECRET not in "".join(texts)
+
+
+# ---- rows of the stream -----------------------------------------------------------------------------------------
+def test_what_is_said_later_is_joined_to_what_was_said_first() -> None:
+    rows = KrakenRows()
+    first = {
+        "order_id": "O1", "cl_ord_id": "abc", "symbol": SYMBOL, "side": "sell", "order_qty": 0.5, "cum_qty": 0.0,
+        "exec_type": "pending_new", "order_status": "pending_new", "limit_price": 30_000.0,
+    }  # fmt: skip
+    rows({"id": "O1", "info": first})
+    end = {"order_id": "O1", "exec_type": "canceled", "order_status": "canceled", "cum_qty": 0.2, "avg_price": 30_010.0}
+    joined = rows({"id": "O1", "symbol": None, "amount": 0.2, "filled": None, "clientOrderId": "0", "info": end})
+    assert {name: joined[name] for name in ("symbol", "side", "amount", "filled", "status", "clientOrderId")} == {
+        "symbol": SYMBOL, "side": "sell", "amount": 0.5, "filled": 0.2, "status": "canceled", "clientOrderId": "abc",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [{}, {"info": None}, {"info": {"order_id": 5}}])
+def test_a_row_that_cannot_be_joined_stays_as_it_is(row: dict[str, Any]) -> None:
+    assert KrakenRows()(row) == row
+
+
+def test_a_stream_that_runs_for_months_remembers_a_bounded_number_of_orders() -> None:
+    rows = KrakenRows()
+    for number in range(5_000):
+        rows({"info": {"order_id": f"O{number}", "symbol": SYMBOL, "order_status": "new"}})
+    late = {"info": {"order_id": "O4999", "order_status": "filled"}}
+    forgotten = {"info": {"order_id": "O0", "order_status": "filled"}}
+    assert (rows(late)["symbol"], rows(forgotten)["symbol"]) == (SYMBOL, None)

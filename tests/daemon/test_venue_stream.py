@@ -104,7 +104,7 @@ async def test_repeats_and_disorder_lose_nothing(what: str) -> None:
     [
         {"what": "cut"},
         {"what": "bad_frame", "body": "{not json"},
-        {"what": "bad_frame", "body": '{"event":{"e":"executionReport"}}'},
+        {"what": "bad_frame", "body": "[1]"},
         {"what": "shutdown"},
     ],
     ids=["cut", "unreadable frame", "a frame that makes a handler stumble", "shutdown announced"],
@@ -121,7 +121,7 @@ async def test_a_broken_stream_is_told_dialled_again_and_goes_on(what: dict[str,
 
 async def test_a_stream_that_the_venue_ended_is_subscribed_again() -> None:
     async with listening() as (server, venue, listener):
-        server.dialects[0]._user.end_subscriptions(server.account("main").key)
+        server.dialects[0].users.end_subscriptions(server.account("main").key)
         heard = await listener.until(is_up(2))
         assert "ended the subscription" in str(heard)
         await venue.create(request(0))

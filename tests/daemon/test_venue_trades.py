@@ -87,6 +87,14 @@ async def test_no_trade_is_left_out_or_given_twice(venue: str, times: list[int],
     assert found == [trade for trade in history if trade.at_ms >= since]
 
 
+@pytest.mark.parametrize("venue", VENUES)
+@pytest.mark.parametrize("count", [0, 1, 23])
+async def test_all_that_ever_was_can_be_asked_for(venue: str, count: int) -> None:
+    history = trades_at([NOW - DAY * number for number in range(count)])
+    speaks, paging = VENUES[venue]
+    assert await pages_of_trades(speaks(history), paging, since_ms=0, now_ms=NOW, full=FULL) == history
+
+
 @pytest.mark.parametrize("venue", ["binance", "kraken"])
 async def test_any_number_of_trades_may_share_a_millisecond(venue: str) -> None:
     history = trades_at([NOW - 10] * 23)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from daemon import crash_points
 from daemon.broker_live import VenueBroker
 from daemon.errors import TransientError
 from daemon.live_settings import LiveSettings
@@ -93,6 +94,10 @@ class PlainBooks:
         return any(s.order.symbol == symbol and s.order.kind is not OrderKind.STOP for s in self.orders())
 
 
+class Killed(BaseException):
+    """The process is no more."""
+
+
 @dataclass(slots=True)
 class Desk:
     """An engine, its broker and the venue they trade at. news: all that was told. killed: its processes so far."""
@@ -107,6 +112,7 @@ class Desk:
     durable: PlainBooks | None = None
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     starting: asyncio.Task[None] | None = None
+    is_dead: bool = False
 
     # ---- a process ----------------------------------------------------------------------------------------------
     async def up(self, seconds: float = 5.0) -> None:
@@ -122,6 +128,17 @@ class Desk:
         run = asyncio.ensure_future(self.broker.run())
         self.tasks.append(run)
 
+    def die_at(self, point: str) -> None:
+        """End the process the next time it comes to that point: from there on nothing is written, nothing leaves."""
+
+        def hook(name: str) -> None:
+            if name == point:
+                crash_points.hook = None
+                self.is_dead, self.venue.is_severed = True, True
+                raise Killed(point)
+
+        crash_points.hook = hook
+
     async def kill(self) -> None:
         """End everything at once; what was not durable is forgotten."""
         assert self.durable is not None
@@ -129,6 +146,8 @@ class Desk:
             task.cancel()
         await asyncio.wait(self.tasks)
         await self.broker._crew.dismiss()
+        crash_points.hook = None
+        self.is_dead, self.venue.is_severed = False, False
         self.books = copy.deepcopy(self.durable)
         self.reconcile.books = self.books
         self.broker = make_broker(self.venue, self.books, self.settings, self.clock, self.reconcile)
@@ -144,13 +163,13 @@ class Desk:
     def is_up(self) -> bool:
         """False when the last start found no venue: the program has ended, and is started again later."""
         starting = self.starting
-        return not (
-            starting is not None and starting.done() and isinstance(starting.exception(), TransientError)
-        )
+        return not (starting is not None and starting.done() and isinstance(starting.exception(), TransientError))
 
     def check_tasks(self) -> None:
         for task in self.tasks:
             if task.done() and not task.cancelled() and task.exception() is not None and self.is_up:
+                if isinstance(task.exception(), Killed):
+                    continue
                 raise task.exception()  # type: ignore[misc]
 
     # ---- news ---------------------------------------------------------------------------------------------------
@@ -193,6 +212,8 @@ class Desk:
 
     async def _commit(self) -> None:
         await asyncio.sleep(0)
+        if self.is_dead:
+            raise asyncio.CancelledError
         self.durable = copy.deepcopy(self.books)
 
     # ---- stops --------------------------------------------------------------------------------------------------
@@ -356,9 +377,7 @@ def make_venue(clock: ManualClock, *, abilities: Abilities = FULL, **changes: An
 def make_broker(
     venue: FakeVenue, books: PlainBooks, made: LiveSettings, clock: ManualClock, reconcile: Any
 ) -> VenueBroker:
-    return VenueBroker(
-        venue=venue, books=books, settings=made, clock=clock, generator=Half(), reconcile=reconcile
-    )
+    return VenueBroker(venue=venue, books=books, settings=made, clock=clock, generator=Half(), reconcile=reconcile)
 
 
 def make_desk(*, abilities: Abilities = FULL, venue: Any = None, **changes: Any) -> Desk:

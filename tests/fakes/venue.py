@@ -85,7 +85,8 @@ class FakeVenue:
 
     holds: totals by coin.  books: the market per symbol.  fee_coin: "" pays fees as exchanges do, a purchase in base
     and a sale in quote; "quote" always in quote; else a third coin.  log: every order ever taken.  faults: what goes
-    wrong with the next calls, by the name of the call.  is_reachable: False fails every call.  mute: events are kept
+    wrong with the next calls, by the name of the call.  is_reachable: False fails every call.
+    is_severed: whoever asks is dead, and gets nowhere.  mute: events are kept
     back.  show_trades: False keeps trades a secret.  hide_next: the next order is denied so many times.
     dearest: the most (quote) that a purchase, filled whole, could have brought a position to.
     """
@@ -109,6 +110,7 @@ class FakeVenue:
     faults: dict[str, deque[Fault | RefusalKind]] = field(default_factory=lambda: defaultdict(deque))
     armed_s: list[float] = field(default_factory=list)
     withheld: list[VenueEvent] = field(default_factory=list)
+    is_severed: bool = False
     dearest: float = 0.0
     _streams: list[asyncio.Queue[VenueEvent]] = field(default_factory=list)
     is_closed: bool = False
@@ -219,9 +221,9 @@ class FakeVenue:
         await asyncio.sleep(0)
         found = None
         for resting in self.log:
-            if venue_id in {"", resting.order.venue_id} and client_id in {"", resting.order.client_id}:
+            if client_id == resting.order.client_id and venue_id in {"", resting.order.venue_id}:
                 found = resting
-        if found is None or (not client_id and not venue_id):
+        if found is None:
             return None
         if found.hidden > 0:
             found.hidden -= 1
@@ -231,7 +233,10 @@ class FakeVenue:
     async def open_orders(self) -> Sequence[VenueOrder]:
         self._begin("open_orders")
         await asyncio.sleep(0)
-        return [r.order for r in self.resting() if r.hidden <= 0]
+        shown = [r.order for r in self.resting() if r.hidden <= 0]
+        for resting in self.resting():
+            resting.hidden = max(resting.hidden - 1, 0)
+        return shown
 
     async def trades(self, symbol: str, since_ms: int) -> Sequence[VenueTrade]:
         self._begin("trades", symbol)
@@ -285,6 +290,8 @@ class FakeVenue:
 
     # ---- faults -------------------------------------------------------------------------------------------------
     def _begin(self, call: str, about: str = "") -> Fault | RefusalKind | None:
+        if self.is_severed:
+            raise asyncio.CancelledError  # the process that asked is dead
         self.calls.append((call, about))
         fault = self.faults[call].popleft() if self.faults[call] else None
         if not self.is_reachable:

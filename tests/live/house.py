@@ -30,7 +30,7 @@ from tests.daemon.programs import environment
 from tests.fakes.serving import ROOT, write_bundle
 from tests.live.nursery import Nursery
 
-KEY, SECRET = "canary4KEY7qXv2bnzT8wLmRs3KdHpYcJ", "canary9SECRETg5fQzr6VtWx1NbMj0PaEu"
+KEY, SECRET = "canary4KEY7qXv2bnzT8wLmRs3KdHpYcJ", "Y2FuYXJ5OVNFQ1JFVGc1ZlF6cjZWdFd4MU5iTWowUGFFdTE="
 """What no file, log or answer may ever show."""
 PRICES = {"BTC/USDT": "20000", "ETH/USDT": "1500"}
 _LOOSE = {

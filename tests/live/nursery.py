@@ -65,6 +65,7 @@ def _live(asked: Mapping[str, Any]) -> int:
             {},
             Console(file=io.StringIO()),
             log,
+            bundle=armed.bundle,
             overrides=armed.overrides,
             accept_recovery=asked["accept_recovery"],
             clock=clock,

@@ -14,3 +14,11 @@ def test_a_live_run_trades_protects_and_stops_cleanly(tmp_path: Path) -> None:
         assert life.kill(signal.SIGTERM) == 0
         house.check()
         assert {fill["side"] for fill in house.fills()} == {"buy", "sell"}
+
+
+def test_the_same_daemon_trades_at_a_venue_that_speaks_kraken(tmp_path: Path) -> None:
+    with House(tmp_path, dialect="kraken") as house, Nursery("kraken") as nursery:
+        life = house.live(nursery)
+        house.until(lambda: len(house.fills()) >= 4, "four fills", life=life)
+        assert life.kill(signal.SIGTERM) == 0
+        house.check()

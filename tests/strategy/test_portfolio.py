@@ -22,9 +22,7 @@ LOT = Fraction(1, 10_000)
 INSTRUMENTS = {s: Instrument(symbol=s, tick=0.01, lot=0.0001, min_notional=5.0) for s in (BTC, ETH)}
 
 
-def fill(
-    side: Side, quantity: float, price: float, *, fee: float = 0.0, symbol: str = BTC, at_ms: int = 0, ref: float = 0.0
-) -> Fill:
+def fill(side: Side, quantity: float, price: float, *, symbol: str = BTC, ref: float = 0.0, **more: Any) -> Fill:
     return Fill(
         fill_id="f",
         client_id="s",
@@ -32,9 +30,8 @@ def fill(
         side=side,
         quantity=quantity,
         price=price,
-        fee=fee,
-        at_ms=at_ms,
         reference_price=ref or price,
+        **({"fee": 0.0, "at_ms": 0} | more),
     )
 
 
@@ -282,6 +279,117 @@ def test_a_symbol_without_a_candle_keeps_its_mark() -> None:
     portfolio = portfolio.mark([candle(BTC, 0, 110.0)])
     assert portfolio.equity == 850.0 + 110.0 + 50.0
     assert portfolio.positions[ETH].since_trade == 0
+
+
+# ---- fees in base, and what they leave --------------------------------------------------------------------------
+def test_a_fee_in_base_leaves_the_position_and_not_the_cash() -> None:
+    # A coin at 100 with a fee of a thousandth of it, worth 0.1: 900 are left, and 0.999.
+    portfolio = after(Portfolio.open(1_000.0, [BTC]), buy(1.0, 100.0, fee=0.1, fee_base=0.001))
+    position = portfolio.positions[BTC]
+    assert (portfolio.cash, position.quantity, position.average_entry) == (900.0, 0.999, 100.0)
+    assert (portfolio.fees, position.trade_profit, portfolio.equity) == (0.1, -0.1, pytest.approx(999.9))
+    # All of it at 110: 9.99 gained, less both fees.
+    closed = after(portfolio, sell(0.999, 110.0, fee=0.11))
+    assert closed.cash == pytest.approx(900.0 + 109.89 - 0.11)
+    assert (closed.wins, closed.losses, closed.positions[BTC].quantity) == (1, 0, 0.0)
+
+
+def test_a_sale_may_pay_its_fee_in_base_too() -> None:
+    portfolio = after(Portfolio.open(1_000.0, [BTC]), buy(2.0, 100.0), sell(1.0, 100.0, fee=0.1, fee_base=0.001))
+    assert (portfolio.cash, portfolio.positions[BTC].quantity) == (900.0, 0.999)
+    with pytest.raises(InvalidOrder, match=r"only 0\.999 is held"):
+        after(portfolio, sell(0.999, 100.0, fee=0.1, fee_base=0.001))
+
+
+@pytest.mark.parametrize(("price", "wins"), [(101.0, 1), (99.0, 0)])
+def test_a_sale_that_leaves_less_than_a_lot_ends_the_round_trip(price: float, wins: int) -> None:
+    portfolio = after(Portfolio.open(1_000.0, [BTC]), buy(1.0, 100.0, fee=0.1, fee_base=0.00005))
+    assert portfolio.positions[BTC].quantity == 0.99995
+    closed = after(portfolio, sell(0.9999, price))
+    left = closed.positions[BTC]
+    assert (closed.wins, closed.losses) == (wins, 1 - wins)
+    assert left.quantity == pytest.approx(0.00005, abs=1e-15)
+    assert (left.average_entry, left.trade_profit, left.mark) == (price, 0.0, 100.0)
+
+
+def test_the_next_purchase_takes_what_was_left_with_it_and_not_its_high() -> None:
+    portfolio = after(Portfolio.open(1_000.0, [BTC]), buy(1.0, 100.0, fee=0.1, fee_base=0.00005), sell(0.9999, 100.0))
+    portfolio = portfolio.mark([candle(BTC, 1, 300.0)])
+    portfolio = after(portfolio, buy(1.0, 50.0))
+    position = portfolio.positions[BTC]
+    assert position.quantity == pytest.approx(1.00005, abs=1e-15)
+    assert position.high == 50.0
+    assert position.average_entry == pytest.approx((1.0 * 50.0 + 0.00005 * 100.0) / 1.00005)
+
+
+@given(st.lists(st.tuples(st.integers(1, 10**6), prices, st.integers(0, 1_000)), min_size=1, max_size=20))
+def test_purchases_with_fees_in_base_are_conserved(bought: list[tuple[int, float, int]]) -> None:
+    portfolio, held, cash = Portfolio.open(1e9, [BTC]), Fraction(0), Fraction(10**9)
+    scale = cash
+    for lots, price, fee in bought:
+        quantity, taken = Fraction(lots, 10_000), Fraction(lots, 10_000) * Fraction(fee, 1_000_000)
+        done = buy(float(quantity), price, fee=float(taken) * price, fee_base=float(taken))
+        portfolio = after(portfolio, done)
+        held += exact(done.quantity) - exact(done.fee_base)
+        paid = exact(done.quantity) * exact(price) + (exact(done.fee) if done.fee_base == 0.0 else 0)
+        cash, scale = cash - paid, scale + paid
+    assert close_to(portfolio.positions[BTC].quantity, held, held)
+    assert close_to(portfolio.cash, cash, scale)
+
+
+# ---- what comes and goes without a trade ------------------------------------------------------------------------
+def moved(portfolio: Portfolio, symbol: str | None, amount: float, price: float = 1.0) -> Portfolio:
+    return portfolio.transfer(symbol, amount, price, INSTRUMENTS[symbol or BTC])
+
+
+FALLEN = after(Portfolio.open(1_000.0, [BTC]), buy(5.0, 100.0)).mark([candle(BTC, 0, 80.0)])
+"""5 at 80 and 500: 900, a tenth below the peak and the start of the day."""
+
+
+@pytest.mark.parametrize(("symbol", "amount"), [(None, 900.0), (None, -450.0), (BTC, 2.0), (BTC, -2.5)])
+def test_what_comes_or_goes_is_neither_gain_nor_loss(symbol: str | None, amount: float) -> None:
+    after_it = moved(FALLEN, symbol, amount, 80.0)
+    worth = amount if symbol is None else amount * 80.0
+    assert after_it.equity == pytest.approx(900.0 + worth)
+    assert after_it.drawdown == pytest.approx(0.1, abs=1e-15)
+    assert after_it.day_loss == pytest.approx(0.1, abs=1e-15)
+    assert after_it.peak == pytest.approx(1_000.0 * (900.0 + worth) / 900.0)
+    assert (after_it.wins, after_it.losses, after_it.fees) == (0, 0, 0.0)
+
+
+def test_base_that_comes_counts_as_paid_at_its_price() -> None:
+    position = moved(FALLEN, BTC, 5.0, 90.0).positions[BTC]
+    assert (position.quantity, position.average_entry, position.high, position.mark) == (10.0, 95.0, 100.0, 80.0)
+    first = moved(Portfolio.open(1_000.0, [BTC]), BTC, 2.0, 90.0)  # never marked: that price is its mark
+    assert first.positions[BTC] == Position(quantity=2.0, average_entry=90.0, mark=90.0, high=90.0)
+    assert (first.equity, first.drawdown) == (1_180.0, 0.0)
+
+
+def test_base_that_goes_ends_no_round_trip_as_won_or_lost() -> None:
+    gone = moved(FALLEN, BTC, -5.0, 80.0)
+    assert gone.positions[BTC] == Position(mark=80.0)
+    assert (gone.wins, gone.losses, gone.cash) == (0, 0, 500.0)
+    some = moved(FALLEN, BTC, -2.0, 80.0).positions[BTC]
+    assert (some.quantity, some.average_entry) == (3.0, 100.0)
+
+
+def test_an_account_that_is_emptied_stays_one_and_begins_afresh_when_money_comes() -> None:
+    empty = moved(moved(FALLEN, BTC, -5.0, 80.0), None, -500.0)
+    assert (empty.equity, empty.drawdown) == (0.0, 1.0)
+    assert Portfolio.from_json(json.loads(json.dumps(empty.to_json())), [BTC]) == empty
+    again = moved(empty, None, 300.0)
+    assert (again.equity, again.peak, again.day_start, again.drawdown) == (300.0, 300.0, 300.0, 0.0)
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, math.nan, math.inf])
+def test_base_without_a_price_is_refused(price: float) -> None:
+    with pytest.raises(InvalidOrder, match=r"BTC/USDT: 1\.0 came or went at a price of"):
+        moved(FALLEN, BTC, 1.0, price)
+
+
+def test_no_more_can_go_than_is_held() -> None:
+    with pytest.raises(InvalidOrder, match=r"5\.1 BTC/USDT went, only 5\.0 was held"):
+        moved(FALLEN, BTC, -5.1, 80.0)
 
 
 # ---- drawdown and day -------------------------------------------------------------------------------------------

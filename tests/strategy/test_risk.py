@@ -204,6 +204,57 @@ def test_at_the_edge_of_what_training_saw_a_purchase_is_allowed() -> None:
     assert isinstance(verdict(RICH, 0.3, distance=1.5), Approved)
 
 
+@pytest.mark.parametrize("target", [0.0, 0.2, None])
+def test_a_sale_waits_for_an_order_in_flight_forced_or_not(target: float | None) -> None:
+    for state in (ACTIVE, FALLEN, replace(ACTIVE, is_flattening=True)):
+        came = verdict(HOLDER, target, state, is_in_flight=True)
+        free = verdict(HOLDER, target, state)
+        assert isinstance(came, Hold)
+        assert came.reason is (VerdictReason.ORDER_IN_FLIGHT if isinstance(free, Approved) else free.reason)
+
+
+def test_what_is_refused_anyway_keeps_its_own_reason_while_an_order_is_in_flight() -> None:
+    came = verdict(RICH, 0.3, HALTED, is_in_flight=True)
+    assert (type(came), came.reason) == (Refused, VerdictReason.HALTED)
+
+
+def test_a_closed_market_and_a_halted_symbol_refuse_purchases_there_alone_and_no_sale() -> None:
+    both = replace(ACTIVE, symbols={BTC: SymbolRisk(), ETH: SymbolRisk()})
+    closed = risk.with_closed(both, [ETH])
+    assert closed.closed == {ETH}
+    assert risk.with_closed(closed, [BTC]).closed == {BTC}
+    assert isinstance(verdict(RICH, 0.3, closed), Approved)
+    state = risk.with_closed(risk.halted(both, BTC), [BTC])
+    assert verdict(RICH, 0.3, state).reason is VerdictReason.VENUE_CLOSED
+    assert isinstance(verdict(HOLDER, 0.1, state), Approved)
+
+
+def test_only_a_person_resumes_a_halted_symbol() -> None:
+    state = replace(risk.halted(HALTED, BTC), halted_ms=0)
+    cooled = risk.review(replace(LIMITS, halt_cooldown=1), state, RICH, 10 * HOUR_MS, HOUR_MS, is_flat=True).state
+    assert cooled.state is TradingState.ACTIVE
+    assert cooled.symbols[BTC].is_halted
+    assert not risk.resume(cooled, RICH).state.symbols[BTC].is_halted
+
+
+@pytest.mark.parametrize("quantity", [0.00009, 40.00009])
+def test_less_than_a_lot_beside_what_is_held_is_not_sold(quantity: float) -> None:
+    came = verdict(account(6_000.0, quantity), 0.0, FALLEN)
+    if quantity < 1.0:
+        assert (type(came), came.reason) == (Hold, VerdictReason.MINIMUM_NOTIONAL)
+    else:
+        assert isinstance(came, Approved)
+        assert came.order.quantity == 40.0
+
+
+def test_at_a_venue_without_a_minimum_less_than_a_lot_is_nothing_either() -> None:
+    free = replace(INSTRUMENT, min_notional=0.0)
+    came = verdict(account(6_000.0, 0.00009), 0.0, FALLEN, instrument=free)
+    assert (type(came), came.reason) == (Hold, VerdictReason.MINIMUM_NOTIONAL)
+    # And it does not keep from buying.
+    assert isinstance(verdict(account(6_000.0, 0.00009), 0.3, instrument=free), Approved)
+
+
 def test_a_block_ends_with_its_time() -> None:
     state = blocked(VerdictReason.STOP_COOLDOWN)
     assert isinstance(verdict(RICH, 0.3, state, now_ms=HOUR_MS), Refused)
@@ -494,6 +545,7 @@ _states = st.builds(
     is_flattening=st.booleans(),
     is_stale=st.booleans(),
     is_skewed=st.booleans(),
+    is_cut_off=st.booleans(),
     day=st.integers(-1, 10**5),
     orders_today=st.integers(0, 100),
     turnover_today=st.floats(0.0, 1e12),
@@ -530,6 +582,8 @@ def test_a_stored_state_with_a_broken_field_is_refused(key: str, bad: object) ->
         {"blocked_until_ms": "soon"},
         {"blocked_by": "weather"},
         {"blocked_by": None},
+        {"is_halted": 1},
+        {"is_closed": None},
         {"more": 1},
     ],
 )

@@ -11,8 +11,10 @@ import pytest
 
 from strategy.candle import Candle
 from strategy.errors import BadState, InvalidInstrument
+from strategy.features import N_FEATURES
 from strategy.instrument import Instrument
-from strategy.order import Fill, Order, OrderKind, Side
+from strategy.observation import PORTFOLIO_NAMES
+from strategy.order import Fill, Order, OrderKind, OrderState, OrderStatus, Side
 from strategy.parameters import CostModel, RiskLimits, StrategyParameters
 from strategy.risk import Approved, Hold, Refused, TradingState, VerdictReason
 from strategy.trader import Outcome, Reference, Setup, Trader
@@ -598,3 +600,150 @@ def test_candles_of_one_symbol_follow_each_other_in_time() -> None:
     trader = make()
     ids = {ordered(trader.on_candles([c], BUY)[0]).client_id for c in candles}
     assert len(ids) == 3
+
+
+# ---- at a venue -------------------------------------------------------------------------------------------------
+def status(order: Order, filled_so_far: float = 0.0) -> OrderStatus:
+    return OrderStatus(order=order, state=OrderState.OPEN, filled=filled_so_far)
+
+
+def test_a_symbol_with_an_order_in_flight_waits_and_a_stop_keeps_nothing_waiting() -> None:
+    trader = holding((BTC, ETH))
+    order, _ = (ordered(o) for o in trader.on_candles([candle(BTC, 1), candle(ETH, 1)], SELL))
+    before, stop = trader.state(), trader.stops[ETH]
+    assert stop is not None
+    trader.set_in_flight([status(order), status(stop)])
+    assert trader.in_flight == {BTC}
+    assert trader.state() == before  # no part of what is kept: it follows from the orders
+    sold = {o.verdict.decision.symbol: o.verdict for o in trader.on_candles([candle(BTC, 2), candle(ETH, 2)], SELL)}
+    assert (type(sold[BTC]), sold[BTC].reason) == (Hold, VerdictReason.ORDER_IN_FLIGHT)
+    assert isinstance(sold[ETH], Approved)
+    trader.set_in_flight(())
+    assert isinstance(trader.on_candles([candle(BTC, 3)], SELL)[0].verdict, Approved)
+
+
+def test_what_a_purchase_in_flight_may_still_cost_is_not_there_for_others() -> None:
+    trader = make((BTC, ETH), 1_000.0, max_position=1.0, fee_rate=0.0, slippage_rate=0.0)
+    (bought,) = (ordered(o) for o in trader.on_candles([candle(BTC)], BUY))
+    assert bought.quantity == 5.0
+    trader.on_external(None, -500.0, 1.0)
+    trader.set_in_flight([status(bought, 2.0)])  # 3 of 5 at 100 are still to come: 200 of 500 are free
+    (other,) = (ordered(o) for o in trader.on_candles([candle(ETH)], BUY))
+    assert (other.quantity, other.reason) == (2.0, "insufficient_cash")
+
+
+def test_without_a_reason_nothing_is_sold_between_candles_and_nothing_changes() -> None:
+    trader = holding()
+    before = state_of(trader)
+    assert trader.exits(BTC, HOUR_MS) == []
+    assert state_of(trader) == before
+
+
+@pytest.mark.parametrize("reason", ["stop_loss_triggered", "operator", "max_drawdown_exceeded"])
+def test_what_a_part_sale_left_of_what_has_to_go_goes_between_candles(reason: str) -> None:
+    trader = holding(max_drawdown=0.01 if reason == "max_drawdown_exceeded" else 0.9, daily_loss=0.95)
+    if reason == "operator":
+        (first,) = (approved.order for approved in trader.flatten(HOUR_MS))
+    else:
+        (first,) = (ordered(o) for o in trader.on_candles([candle(at=1, close=90.0)], HOLD))
+    assert first.reason == reason
+    filled(trader, first, quantity=20.0)
+    (again,) = trader.exits(BTC, 2 * HOUR_MS)
+    assert (again.order.quantity, again.order.reason, again.order.decided_ms) == (30.0, reason, 2 * HOUR_MS)
+    assert again.order.reduces
+    assert again.order.client_id != first.client_id
+
+
+def test_what_no_stop_can_be_placed_for_goes_as_a_whole() -> None:
+    (sale,) = holding().exits(BTC, HOUR_MS, unprotected=True)
+    assert (sale.order.side, sale.order.quantity, sale.reason) == (Side.SELL, 50.0, VerdictReason.UNPROTECTED)
+
+
+def test_what_lies_above_the_position_limit_waits_for_the_candle() -> None:
+    trader = holding()
+    trader.on_external(BTC, 50.0, 100.0)
+    assert trader.portfolio.exposure(BTC) > 0.6
+    assert trader.exits(BTC, HOUR_MS) == []
+    (outcome,) = trader.on_candles([candle(at=1)], HOLD)
+    assert outcome.verdict.reason is VerdictReason.MAX_POSITION_EXCEEDED
+
+
+def test_an_order_in_flight_is_waited_for_even_by_what_has_to_go() -> None:
+    trader = holding()
+    (sale,) = trader.flatten(HOUR_MS)
+    trader.set_in_flight([status(sale.order)])
+    assert trader.exits(BTC, HOUR_MS, unprotected=True) == []
+
+
+def test_a_renewed_stop_is_the_same_under_a_new_name() -> None:
+    trader = holding()
+    old = trader.stops[BTC]
+    assert old is not None
+    new = trader.renew_stop(BTC)
+    assert new is not None
+    assert new == trader.stops[BTC]
+    assert new.client_id != old.client_id
+    assert replace(new, client_id=old.client_id) == old
+    (outcome,) = trader.on_candles([candle(at=1)], HOLD)
+    assert outcome.stop == new
+    assert make().renew_stop(BTC) is None
+
+
+def test_base_that_comes_from_outside_gets_a_stop_and_base_that_goes_takes_it() -> None:
+    trader = make()
+    trader.on_candles([candle()], HOLD)
+    stop = trader.on_external(BTC, 3.0, 100.0)
+    assert stop is not None
+    assert (stop.quantity, stop.stop_price) == (3.0, 95.0)
+    assert trader.on_external(None, 5.0, 1.0) is None
+    smaller = trader.on_external(BTC, -1.0, 100.0)
+    assert smaller is not None
+    assert smaller.quantity == 2.0
+    assert trader.on_external(BTC, -2.0, 100.0) is None
+    assert trader.stops[BTC] is None
+
+
+def test_what_a_fee_in_base_leaves_beside_whole_lots_is_not_in_the_stop() -> None:
+    trader = make()
+    (order,) = (ordered(o) for o in trader.on_candles([candle()], BUY))
+    bought = Fill(
+        fill_id="f", client_id=order.client_id, symbol=BTC, side=Side.BUY, quantity=50.0, price=100.0, fee=5.003,
+        at_ms=0, reference_price=100.0, fee_base=0.05003,
+    )  # fmt: skip
+    stop = trader.on_fill(bought, is_stop=False)
+    assert trader.portfolio.positions[BTC].quantity == 49.94997
+    assert stop is not None
+    assert stop.quantity == 49.9499
+    assert filled(trader, stop) is None
+    assert trader.portfolio.losses == 1
+    (outcome,) = trader.on_candles([candle(at=1)], SELL)
+    assert outcome.verdict.reason is VerdictReason.MINIMUM_NOTIONAL
+    assert outcome.sight.observation is not None
+    # Of less than a lot a policy sees neither gain nor distance to a stop.
+    shown = dict(zip(PORTFOLIO_NAMES, outcome.sight.observation[N_FEATURES:].tolist(), strict=True))
+    assert (shown["unrealised_return"], shown["stop_distance"]) == (0.0, 0.0)
+
+
+def test_a_venue_that_takes_no_orders_lets_nothing_be_bought_and_everything_be_sold() -> None:
+    trader = holding((BTC, ETH), max_position=0.4)
+    trader.begin(replace(trader.setup, limits=replace(trader.setup.limits, max_position=0.9)), None)
+    trader.set_venue(closed=[ETH])
+    verdicts = [o.verdict for o in trader.on_candles([candle(BTC, 1), candle(ETH, 1)], BUY)]
+    assert [type(v) for v in verdicts] == [Approved, Refused]
+    trader.set_venue(is_cut_off=True, closed=[])
+    again = [o.verdict.reason for o in trader.on_candles([candle(BTC, 2), candle(ETH, 2)], BUY)]
+    assert again == [VerdictReason.VENUE_CLOSED] * 2
+    sold = trader.on_candles([candle(BTC, 3), candle(ETH, 3)], SELL)
+    assert all(isinstance(o.verdict, Approved) for o in sold)
+    restored = make((BTC, ETH))
+    restored.restore(json.loads(state_of(trader)))
+    assert restored.state() == trader.state()
+
+
+def test_a_halted_symbol_is_resumed_by_a_person() -> None:
+    trader = make((BTC, ETH))
+    trader.halt_symbol(ETH)
+    verdicts = [o.verdict for o in trader.on_candles([candle(BTC), candle(ETH)], BUY)]
+    assert [v.reason for v in verdicts] == [VerdictReason.VOTED, VerdictReason.SYMBOL_HALTED]
+    trader.resume()
+    assert isinstance(trader.on_candles([candle(ETH, 1)], BUY)[0].verdict, Approved)

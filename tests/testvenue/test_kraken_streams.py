@@ -39,7 +39,7 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire(serving: TestVenue, kind: str = "public") -> AsyncIterator[Wire]:
+async def wire(serving: TestVenue, kind: str = "publicV2") -> AsyncIterator[Wire]:
     url = serving.ccxt_options(account=KEY)["urls"]["api"]["ws"][kind]
     async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
         yield Wire(socket)
