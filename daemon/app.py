@@ -356,6 +356,8 @@ class App:
         if failed:
             raise failed[0].exception() or SacdError("a task ended without a reason")
         await engine.stop(self._reason)
+        if account is not None:
+            await upkeep.last_backup()
 
     def _stop(self, name: str) -> None:
         self._reason = f"{name} received"

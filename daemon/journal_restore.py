@@ -2,7 +2,9 @@
 
 The former journal is moved aside, never deleted. The newest sound backup takes its place, followed by those entries of
 the former journal that continue the backup's chain of hashes: each of them is proved genuine by the one before it.
-Without any backup, what the former journal proves from its first entry on is all there is. A mark beside the journal says what was done, and is there before anything moves: killed at any instruction, a restore
+Without any backup, what the former journal proves from its first entry on is all there is.
+
+A mark beside the journal says what was done, and is there before anything moves: killed at any instruction, a restore
 leaves a journal that is refused until it has been restored again, never one that is shorter than it seems.
 """
 

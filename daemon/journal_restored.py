@@ -13,8 +13,9 @@ from daemon.errors import ConfigError, FatalError
 class Restored:
     """A journal was put in place of another one.
 
-    at_ms: when.  backup: the file it was made from, "" when there was only the former journal.  quarantined: where the former journal lies now, "" when there was
-    none.  is_done: False while it is being done; a journal with such a mark is not opened.
+    at_ms: when.  backup: the file it was made from, "" when there was only the former journal.  quarantined: where the
+    former journal lies now, "" when there was none.  is_done: False while it is being done; a journal with such a mark
+    is not opened.
     entries: what the journal holds now, of which `salvaged` were read from the former one beyond the backup.
     lost: entries of the former one that are not in it, as far as is known; None when nobody can tell.
     """

@@ -212,7 +212,7 @@ class OrderDesk:
             mark = self._books.mark(life.symbol) or None
             quote = Quote(bid=None, ask=None, last=mark)
         market = self._markets.market(life.symbol)
-        request = request_for(life.order, quantity, quote, market, self._settings)
+        request = request_for(life.order, quantity, quote, market, self._settings, funds=self._books.cash())
         if isinstance(request, Unfit):
             self._leave(life, request.detail)
             return None

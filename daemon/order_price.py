@@ -23,15 +23,19 @@ _ROUNDING = 1e-12
 """What float64 leaves behind, as a share: 100 x 1.005 is 100.5, not a tick less."""
 
 
-def request_for(order: Order, quantity: float, quote: Quote, market: Market, settings: LiveSettings) -> Request | Unfit:
+def request_for(
+    order: Order, quantity: float, quote: Quote, market: Market, settings: LiveSettings, *, funds: float
+) -> Request | Unfit:
     """Return what to send for an order that takes, or for a post-only entry. quantity: base, may be less than ordered.
+
+    funds: our cash in quote. A venue asks for the whole of a purchase at its limit price, fee included, though it will
+    fill for less: one that our cash does not cover at that price becomes smaller.
 
     The order's own price is where the collar of a purchase, and of a sale that does not have to happen, hangs; a sale
     that reduces risk takes what is bid now as its start.
     """
     if not market.is_active:
         return Unfit(detail=f"{order.symbol} takes no orders at the venue")
-    amount = market.instrument.floor_quantity(min(quantity, market.max_quantity or quantity))
     is_maker = order.side is Side.BUY and not order.reduces and settings.entry is EntryStyle.MAKER
     limit = (
         _entry_price(order, quote, settings, is_maker=is_maker)
@@ -41,6 +45,9 @@ def request_for(order: Order, quantity: float, quote: Quote, market: Market, set
     if isinstance(limit, Unfit):
         return limit
     limit = _on_grid(limit, order.side, quote, market)
+    if order.side is Side.BUY:
+        quantity = min(quantity, max(funds, 0.0) / (limit * (1.0 + (market.taker or 0.0))))
+    amount = market.instrument.floor_quantity(min(quantity, market.max_quantity or quantity))
     if small := too_small(amount, limit, market):
         return Unfit(detail=small)
     if settings.order is OrderStyle.MARKET and not is_maker:

@@ -11,9 +11,10 @@ import json
 import random
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ async def _serve(options: argparse.Namespace) -> None:
     venue = _venue(options, clock)
     for account in options.account:
         _add_account(venue, account)
-    playing = _players(venue, options)
+    play = _players(venue, options)
     try:
         await venue.start(options.port)
     except OSError as error:
@@ -70,7 +71,7 @@ async def _serve(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     _announce(venue, clock, as_toml=options.toml)
-    player = asyncio.create_task(playing)
+    player = asyncio.create_task(play())
     stopping = asyncio.create_task(stopped.wait())
     try:
         done, _ = await asyncio.wait({player, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -140,21 +141,22 @@ async def _nothing_moves(venue: TestVenue) -> None:
         await venue.clock.sleep_s(1.0)
 
 
-def _players(venue: TestVenue, options: argparse.Namespace) -> Any:  # noqa: ANN401  # a coroutine
+def _players(venue: TestVenue, options: argparse.Namespace) -> Callable[[], Coroutine[None, None, None]]:
+    """Return what moves the prices, to be called once the venue serves."""
     symbols = list(venue.book.markets)
     if options.candles:
         players = [CandlePlayer(venue, symbol, read_candles(path))
                    for symbol, path in zip(symbols, options.candles, strict=False)]  # fmt: skip
         if options.present:
-            return _play_present(venue, players, options.history)
-        return _play_recorded(venue, players, options.history, options.every)
+            return partial(_play_present, venue, players, options.history)
+        return partial(_play_recorded, venue, players, options.history, options.every)
     if not options.present:
-        return _nothing_moves(venue)
+        return partial(_nothing_moves, venue)
     generator = random.Random(options.seed)  # noqa: S311  # no secret is made of it
     walks = [WalkPlayer(venue, symbol, generator) for symbol in symbols]
     for walk, symbol in zip(walks, symbols, strict=True):
         walk.begin_now(options.history, float(venue.book.markets[symbol].last))
-    return _play_walks(venue, walks)
+    return partial(_play_walks, venue, walks)
 
 
 async def _play_walks(venue: TestVenue, walks: Sequence[WalkPlayer]) -> None:

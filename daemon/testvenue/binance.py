@@ -34,6 +34,7 @@ class BinanceDialect:
         book, now_ms = venue.book, venue.time.now_ms
         self._gate = KeyGate(book.accounts, now_ms=now_ms)
         self._limiter = Limiter(now_ms=now_ms, per_minute=lambda: venue.weight_per_minute)
+        self._weights: dict[str, int] = {}
         self._public, self._trading, self._wallet = PublicCalls(book), TradingCalls(book), WalletCalls(book)
         self.streams = PublicStreams(book, faults=venue.faults, clock=venue.clock)
         self.users = UserStreams(book, self._gate, faults=venue.faults, clock=venue.clock)
@@ -42,7 +43,8 @@ class BinanceDialect:
         """Add its routes."""
         for path, need, weight, answer in self._table():
             method, _, rest = path.partition(" ")
-            app.router.add_route(method, rest, self._handler(answer, need, weight))
+            self._weights[path] = weight
+            app.router.add_route(method, rest, self._handler(answer, need))
         for path in ("/stream/ws/{index}", "/ws/{stream}", "/stream"):
             app.router.add_get(path, self._socket(self.streams.serve))
         app.router.add_get("/ws-api/v3", self._socket(self.users.serve))
@@ -50,6 +52,17 @@ class BinanceDialect:
     def owns(self, path: str) -> bool:
         """Return whether a path is one of Binance's."""
         return path.startswith(PREFIXES)
+
+    def weight(self, request: web.Request) -> int:
+        """Return a request's weight; some cost more for all symbols, or less for one order."""
+        path, query = request.path, request.query
+        if path.endswith("/openOrders") and request.method == "GET" and "symbol" not in query:
+            return 80
+        if path.endswith("/myTrades") and "orderId" in query:
+            return 5
+        if "/ticker/" in path and "symbol" not in query:
+            return 80 if path.endswith("/24hr") else 4
+        return self._weights.get(f"{request.method} {path}", 0)
 
     def reject(self, code: str, message: str, status: int) -> web.Response:
         """Return a refusal in Binance's words."""
@@ -110,11 +123,11 @@ class BinanceDialect:
             ("GET /dapi/v1/exchangeInfo", nothing, 1, lambda _: {"symbols": []}),
         ]
 
-    def _handler(self, answer: Answer, need: Need, weight: int) -> Callable[[web.Request], Any]:
+    def _handler(self, answer: Answer, need: Need) -> Callable[[web.Request], Any]:
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
                 self._check_open(request)
-                self._limiter.spend(_weight(request, weight))
+                self._limiter.spend(self.weight(request))
                 call = await self._call(request, need)
                 if request.method == "POST" and request.path.endswith("/order"):
                     self._limiter.spend_order()
@@ -153,14 +166,3 @@ class BinanceDialect:
     def _system_status(self, _call: Call) -> dict[str, Any]:
         is_down = self._venue.is_down
         return {"status": int(is_down), "msg": "system maintenance" if is_down else "normal"}
-
-
-def _weight(request: web.Request, weight: int) -> int:
-    """Return the weight of a call; some cost more for all symbols, or less for one order."""
-    if request.path.endswith("/openOrders") and request.method == "GET" and "symbol" not in request.query:
-        return 80
-    if request.path.endswith("/myTrades") and "orderId" in request.query:
-        return 5
-    if "/ticker/" in request.path and "symbol" not in request.query:
-        return 80 if request.path.endswith("/24hr") else 4
-    return weight

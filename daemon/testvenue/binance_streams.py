@@ -22,6 +22,9 @@ from strategy.order import Side
 
 DEPTH = 1_000
 
+Levels = dict[Side, dict[Decimal, Decimal]]
+"""What stands per side and price."""
+
 
 class PublicStreams:
     """Open public websockets, and what they are sent as the market moves."""
@@ -30,7 +33,7 @@ class PublicStreams:
         self._book = book
         self._faults = faults
         self._clock = clock
-        self._sent: dict[str, tuple[int, dict[Side, dict[Decimal, Decimal]]]] = {}
+        self._shown: dict[str, Levels] = {}
         self.outlets: list[Outlet] = []
         self.opened = 0
         book.listen(self._hear)
@@ -45,6 +48,7 @@ class PublicStreams:
             outlet.names.add(request.match_info["stream"])
         self.outlets.append(outlet)
         self.opened += 1
+        self._note_books()
         try:
             return await outlet.serve(self._on_request)
         finally:
@@ -71,6 +75,7 @@ class PublicStreams:
         match request.get("method"):
             case "SUBSCRIBE":
                 outlet.names.update(params)
+                self._note_books()
                 answer: Json = {"result": None, "id": request.get("id")}
             case "UNSUBSCRIBE":
                 outlet.names.difference_update(params)
@@ -138,15 +143,18 @@ class PublicStreams:
         for kind in ("ticker", "miniTicker"):
             if self.listeners(f"{name}@{kind}"):
                 self.send(f"{name}@{kind}", _ticker(kind, day_ticker(market, at_ms), at_ms))
-        for suffix in ("depth", "depth@100ms"):
-            if self.listeners(f"{name}@{suffix}"):
-                self._send_depth(market, f"{name}@{suffix}", at_ms)
+        self._send_depth(market, name, at_ms)
+
+    def _note_books(self) -> None:
+        """Note what stands now, so that the first changes after a subscription are told against it."""
+        for symbol, market in self._book.markets.items():
+            self._shown.setdefault(symbol, _standing(market))
 
     def _send_depth(self, market: Market, name: str, at_ms: int) -> None:
-        now = {side: dict(market.depth(side, DEPTH)) for side in Side}
-        last_id, before = self._sent.get(name, (market.book_id - 1, {side: {} for side in Side}))
-        # A trade changes the book without a new id of its own: each message has one.
-        market.book_id = max(market.book_id, last_id + 1)
+        before = self._shown.get(market.symbol)
+        if before is None:  # nobody has ever listened
+            return
+        now = self._shown[market.symbol] = _standing(market)
         changes = {
             side: [
                 (price, now[side].get(price, ZERO))
@@ -155,15 +163,20 @@ class PublicStreams:
             ]
             for side in Side
         }
-        self._sent[name] = (market.book_id, now)
-        self.send(name, {
-            "e": "depthUpdate", "E": at_ms, "s": market.base + market.quote, "U": last_id + 1, "u": market.book_id,
+        update = {
+            "e": "depthUpdate", "E": at_ms, "s": market.base + market.quote, "U": market.book_id, "u": market.book_id,
             "b": levels(changes[Side.BUY]), "a": levels(changes[Side.SELL]),
-        })  # fmt: skip
+        }  # fmt: skip
+        for suffix in ("depth", "depth@100ms"):
+            self.send(f"{name}@{suffix}", update)
 
 
 def _stream_id(market: Market) -> str:
     return (market.base + market.quote).lower()
+
+
+def _standing(market: Market) -> Levels:
+    return {side: dict(market.depth(side, DEPTH)) for side in Side}
 
 
 def _ticker(kind: str, day: Json, at_ms: int) -> Json:

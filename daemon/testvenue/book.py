@@ -214,8 +214,8 @@ class Book:
             self._print(market, price, amount, side)
         market.last = price
         market.refill()
+        self._tell_book(market)
         self._trigger_all(market)
-        self._tell(BookChanged(symbol=symbol, at_ms=self.now_ms()))
         self._tell_balances()
 
     def meet(self, market: Market, order: BookOrder, quantity: Decimal) -> None:
@@ -223,13 +223,20 @@ class Book:
         take = min(quantity, order.remaining)
         if order in market.resting and take > ZERO:
             self._fill(market, order, Match(order, order.price, take), is_maker=True)
+            self._tell_book(market)
             self._tell_balances()
 
     def offer(self, symbol: str, side: Side, levels: Sequence[tuple[Decimal, Decimal]]) -> None:
         """Let the house offer exactly these (price, quantity), best first, until the price moves."""
         market = self.markets[symbol]
         market.offer(side, levels)
-        self._tell(BookChanged(symbol=symbol, at_ms=self.now_ms()))
+        self._tell_book(market)
+
+    def refill(self, symbol: str) -> None:
+        """Let the house offer anew around the last price."""
+        market = self.markets[symbol]
+        market.refill()
+        self._tell_book(market)
 
     def roll(self, symbol: str) -> None:
         """Close the candles that are over by now."""
@@ -280,8 +287,7 @@ class Book:
             return
         if order.type.has_limit and order.time_in_force is TimeInForce.GTC:
             market.resting.append(order)
-            market.book_id += 1
-            self._tell(BookChanged(symbol=market.symbol, at_ms=self.now_ms()))
+            self._tell_book(market)
         else:
             self._end(market, order, State.EXPIRED, Change.EXPIRED)
 
@@ -293,8 +299,7 @@ class Book:
             trade_id = self._fill(market, match.maker, match, is_maker=True)
             self._fill(market, taker, match, is_maker=False, trade_id=trade_id)
         market.house = {side: [level for level in levels if level.quantity] for side, levels in market.house.items()}
-        market.last = match.price
-        self._tell(BookChanged(symbol=market.symbol, at_ms=self.now_ms()))
+        self._tell_book(market)
 
     def _fill(
         self, market: Market, order: BookOrder, match: Match, *, is_maker: bool, trade_id: int | None = None
@@ -359,15 +364,17 @@ class Book:
 
     def _end(self, market: Market, order: BookOrder, state: State, change: Change, request_id: str = "") -> None:
         order.state, order.updated_ms = state, self.now_ms()
+        stood = order in market.resting
         self._leave(market, order)
         self._tell_order(order, change, request_id=request_id)
+        if stood:
+            self._tell_book(market)
 
     def _leave(self, market: Market, order: BookOrder) -> None:
         settlement.release(self.accounts[order.account], order)
         for line in (market.resting, market.waiting):
             if order in line:
                 line.remove(order)
-                market.book_id += 1
 
     def _coin_price(self, key: str, quote: str) -> Decimal | None:
         coin = self.accounts[key].fee_coin
@@ -395,6 +402,10 @@ class Book:
         copy = replace(order, executions=list(order.executions))
         now = self.now_ms()
         self._tell(OrderChanged(order=copy, change=change, at_ms=now, execution=execution, request_id=request_id))
+
+    def _tell_book(self, market: Market) -> None:
+        market.book_id += 1
+        self._tell(BookChanged(symbol=market.symbol, at_ms=self.now_ms()))
 
     def _tell_balances(self) -> None:
         for account in self.accounts.values():

@@ -24,6 +24,10 @@ class Dialect(Protocol):
         """Return whether a request's path is one of its own."""
         ...
 
+    def weight(self, request: web.Request) -> float:
+        """Return what a request costs of its rate limit, in its own units."""
+        ...
+
     def reject(self, code: str, message: str, status: int) -> web.Response:
         """Return a refusal in its words, as a fault asks for it."""
         ...

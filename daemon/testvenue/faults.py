@@ -40,7 +40,7 @@ class What(StrEnum):
     DUPLICATE = "duplicate"
     """Messages: sent twice."""
     REORDER = "reorder"
-    """Messages: sent after the next one."""
+    """Messages: sent after the next one of the same name."""
     BAD_FRAME = "bad_frame"
     """Messages: `body` is sent instead."""
     SHUTDOWN = "shutdown"

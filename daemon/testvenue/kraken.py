@@ -11,7 +11,7 @@ from aiohttp import web
 
 from daemon.testvenue.accounts import Account, FeeMode
 from daemon.testvenue.habits import Habits
-from daemon.testvenue.kraken_keys import KeyRing
+from daemon.testvenue.kraken_keys import KeyRing, cost_of
 from daemon.testvenue.kraken_public import PublicApi
 from daemon.testvenue.kraken_rest import PrivateApi, cancel_all
 from daemon.testvenue.kraken_stream import PublicStream
@@ -62,6 +62,10 @@ class KrakenDialect:
     def owns(self, path: str) -> bool:
         """Return whether a request's path is one of its own."""
         return path.startswith((_PUBLIC, _PRIVATE)) or path in {_STREAM, _USER}
+
+    def weight(self, request: web.Request) -> float:
+        """Return what a call adds to the counter; public calls are not counted."""
+        return cost_of(request.path.removeprefix(_PRIVATE)) if request.path.startswith(_PRIVATE) else 0.0
 
     def reject(self, code: str, message: str, status: int) -> web.Response:
         """Return a refusal: `code` and `message` together are the error; Kraken knows no other status than 200."""

@@ -31,6 +31,11 @@ class _Count:
     at_s: float
 
 
+def cost_of(method: str) -> float:
+    """Return what a private call adds to the counter."""
+    return 0.0 if method in _UNCOUNTED else 2.0 if method in _DEARER else 1.0
+
+
 class KeyRing:
     """What is known of every key. counts: whether calls are counted, as Kraken does for its lowest tier."""
 
@@ -60,7 +65,7 @@ class KeyRing:
 
     def count(self, account: Account, method: str) -> float:
         """Count a call and return what it cost. Raises KrakenError beyond the limit, and then it is counted, too."""
-        cost = 0.0 if method in _UNCOUNTED or not self._counts else 2.0 if method in _DEARER else 1.0
+        cost = cost_of(method) if self._counts else 0.0
         now_s = self._monotonic_s()
         last = self._counters.get(account.key, _Count(0.0, now_s))
         value = max(0.0, last.value - (now_s - last.at_s) * _COUNTER_FALL_PER_S) + cost

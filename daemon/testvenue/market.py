@@ -45,7 +45,8 @@ class Liquidity:
 class Market:
     """One traded pair. last: of a trade; 0 before the first one, when there is no book either.
 
-    resting: orders that work.  waiting: orders that wait for their price.  Only `book.py` changes these.
+    resting: orders that work.  waiting: orders that wait for their price.  book_id: counts the changes of the offers.
+    Only `book.py` changes these.
     """
 
     base: str
@@ -77,12 +78,10 @@ class Market:
         """Let the house offer anew, around the last price."""
         for side in Side:
             self.house[side] = _levels(side, self.last, self.rules, self.liquidity)
-        self.book_id += 1
 
     def offer(self, side: Side, levels: Sequence[tuple[Decimal, Decimal]]) -> None:
         """Let the house offer exactly these (price, quantity), best first, until the price moves."""
         self.house[side] = [Level(price, quantity) for price, quantity in levels]
-        self.book_id += 1
 
     def standing(self, side: Side) -> Iterator[BookOrder | Level]:
         """Yield everything that stands on one side, best first."""

@@ -61,7 +61,7 @@ class MarketScript:
         """Change what the house offers around the price (`Liquidity`), from now on."""
         self.state.liquidity = _replaced(self.state.liquidity, values)
         if self.state.last:
-            self.state.refill()
+            self._book.refill(self.symbol)
 
     def set_rules(self, **values: Number) -> None:
         """Change rules of the market (`Rules`): steps, limits, price band."""
@@ -84,7 +84,7 @@ class MarketScript:
             market.candles.put(open_ms, row)
             market.last = close
         if market.last:
-            market.refill()
+            self._book.refill(self.symbol)
 
     def roll(self) -> None:
         """Close the candles that are over by now."""

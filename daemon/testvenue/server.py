@@ -186,7 +186,8 @@ class TestVenue:
             return await handler(request)  # type: ignore[no-any-return]
         params = await params_of(request)
         shown = {name: value for name, value in params.items() if name not in _UNAUDITED}
-        self.audit.write("request", method=request.method, path=request.path, params=shown)
+        weight = dialect.weight(request)
+        self.audit.write("request", method=request.method, path=request.path, params=shown, weight=weight)
         fault = self.faults.take(request.method, request.path.lstrip("/"), params)
         if fault is None:
             return await handler(request)  # type: ignore[no-any-return]

@@ -25,7 +25,7 @@ class Outlet:
         self._faults = faults
         self._clock = clock
         self._queue: asyncio.Queue[tuple[float, str | None]] = asyncio.Queue()
-        self._late: list[str] = []
+        self._late: dict[str, list[str]] = {}
 
     async def serve(self, on_message: Any) -> web.WebSocketResponse:  # noqa: ANN401  # a coroutine function of a dict
         """Answer the handshake, hand every message of the client to `on_message`, send what `send` is given."""
@@ -49,11 +49,11 @@ class Outlet:
         params: for `having`.  bye: what the dialect says before it goes down.
         """
         fault = self._faults.take(self.kind, name, params or {})
-        late, self._late = self._late, []
+        late = self._late.pop(name, [])
         for message in _after(fault, text, bye):
             self._queue.put_nowait((fault.delay_s if fault is not None and fault.what is What.DELAY else 0.0, message))
         if fault is not None and fault.what is What.REORDER:
-            self._late.append(text)
+            self._late[name] = [text]
         for message in late:
             self._queue.put_nowait((0.0, message))
         if fault is not None and fault.what is What.CUT:

@@ -45,7 +45,7 @@ class OrderMachine(RuleBasedStateMachine):
         has_market_stop=st.booleans(),
         has_stream=st.booleans(),
     )
-    def begin(self, style: Any, entry: Any, fee: str, binds: bool, has_market_stop: bool, has_stream: bool) -> None:
+    def begin(self, *, style: Any, entry: Any, fee: str, binds: bool, has_market_stop: bool, has_stream: bool) -> None:
         able = without(FULL, stop_binds_funds=binds, has_market_stop=has_market_stop, has_user_stream=has_stream)
         self.desk = make_desk(
             abilities=able,

@@ -41,46 +41,52 @@ def sent(made: Request | Unfit) -> Request:
 
 
 def test_a_purchase_may_pay_the_collar_above_where_it_was_decided() -> None:
-    made = sent(request_for(order(), 1.0, QUOTE, MARKET, settings(collar=0.005)))
+    made = sent(request_for(order(), 1.0, QUOTE, MARKET, settings(collar=0.005), funds=1e6))
     assert (made.kind, made.limit_price) == (RequestKind.LIMIT_IOC, 100.5)
 
 
 def test_a_purchase_that_became_too_dear_is_left_alone() -> None:
     dear = Quote(bid=100.5, ask=100.51, last=100.5)
-    assert request_for(order(), 1.0, dear, MARKET, settings(collar=0.005)) == Unfit(
+    assert request_for(order(), 1.0, dear, MARKET, settings(collar=0.005), funds=1e6) == Unfit(
         detail="price has left the collar: 100.51, decided at 100.00, 0.50% allowed"
     )
 
 
 @pytest.mark.parametrize("bid", [200.0, 99.0, 50.0, 10.0])
 def test_an_exit_leaves_at_whatever_is_bid(bid: float) -> None:
-    made = sent(request_for(order(Side.SELL), 1.0, Quote(bid=bid, ask=None, last=None), MARKET, settings(collar=0.005)))
+    made = sent(
+        request_for(
+            order(Side.SELL), 1.0, Quote(bid=bid, ask=None, last=None), MARKET, settings(collar=0.005), funds=1e6
+        )
+    )
     assert made.limit_price == pytest.approx(bid * 0.995, abs=0.01)
     assert made.limit_price <= bid
 
 
 def test_an_exit_leaves_even_when_nobody_bids() -> None:
-    made = sent(request_for(order(Side.SELL), 1.0, Quote(bid=None, ask=None, last=None), MARKET, settings()))
+    made = sent(request_for(order(Side.SELL), 1.0, Quote(bid=None, ask=None, last=None), MARKET, settings(), funds=1e6))
     assert made.limit_price == 99.5
 
 
 def test_a_sale_that_need_not_happen_keeps_to_its_collar() -> None:
     low = Quote(bid=99.0, ask=99.1, last=99.0)
-    assert isinstance(request_for(order(Side.SELL, reduces=False), 1.0, low, MARKET, settings(collar=0.005)), Unfit)
+    assert isinstance(
+        request_for(order(Side.SELL, reduces=False), 1.0, low, MARKET, settings(collar=0.005), funds=1e6), Unfit
+    )
 
 
 def test_the_venues_price_band_is_kept() -> None:
     band = replace(MARKET, lowest_price=0.999, highest_price=1.001)
-    assert sent(request_for(order(), 1.0, QUOTE, band, settings(collar=0.01))).limit_price == 100.1
-    assert sent(request_for(order(Side.SELL), 1.0, QUOTE, band, settings(collar=0.01))).limit_price == 99.9
+    assert sent(request_for(order(), 1.0, QUOTE, band, settings(collar=0.01), funds=1e6)).limit_price == 100.1
+    assert sent(request_for(order(Side.SELL), 1.0, QUOTE, band, settings(collar=0.01), funds=1e6)).limit_price == 99.9
 
 
 def test_a_market_order_has_no_price_and_a_maker_rests_at_the_bid() -> None:
-    taken = sent(request_for(order(), 1.0, QUOTE, MARKET, settings(order=OrderStyle.MARKET)))
+    taken = sent(request_for(order(), 1.0, QUOTE, MARKET, settings(order=OrderStyle.MARKET), funds=1e6))
     assert (taken.kind, taken.limit_price) == (RequestKind.MARKET, None)
-    made = sent(request_for(order(), 1.0, QUOTE, MARKET, settings(entry=EntryStyle.MAKER)))
+    made = sent(request_for(order(), 1.0, QUOTE, MARKET, settings(entry=EntryStyle.MAKER), funds=1e6))
     assert (made.kind, made.limit_price) == (RequestKind.POST_ONLY, 99.99)
-    exit_ = sent(request_for(order(Side.SELL), 1.0, QUOTE, MARKET, settings(entry=EntryStyle.MAKER)))
+    exit_ = sent(request_for(order(Side.SELL), 1.0, QUOTE, MARKET, settings(entry=EntryStyle.MAKER), funds=1e6))
     assert exit_.kind is RequestKind.LIMIT_IOC
 
 
@@ -88,13 +94,13 @@ def test_a_market_order_has_no_price_and_a_maker_rests_at_the_bid() -> None:
     ("quantity", "why"), [(0.0004, "less than one lot"), (0.04, "value 4.0200 USDT below the minimum of 5.0000")]
 )
 def test_what_is_too_small_stays(quantity: float, why: str) -> None:
-    made = request_for(order(quantity=quantity), quantity, QUOTE, MARKET, settings())
+    made = request_for(order(quantity=quantity), quantity, QUOTE, MARKET, settings(), funds=1e6)
     assert isinstance(made, Unfit)
     assert why in made.detail
 
 
 def test_a_closed_market_takes_nothing() -> None:
-    assert isinstance(request_for(order(), 1.0, QUOTE, replace(MARKET, is_active=False), settings()), Unfit)
+    assert isinstance(request_for(order(), 1.0, QUOTE, replace(MARKET, is_active=False), settings(), funds=1e6), Unfit)
 
 
 def test_a_stop_sells_at_market_where_it_can_and_with_a_limit_below_where_it_must() -> None:
@@ -122,7 +128,7 @@ def test_what_leaves_is_on_the_grid_no_larger_and_inside_the_collar(
 ) -> None:
     bid = instrument().floor_price(reference * drift) + 0.01
     quote = Quote(bid=bid, ask=bid + 0.01, last=bid)
-    made = request_for(order(side, quantity, reference), quantity, quote, MARKET, settings(collar=collar))
+    made = request_for(order(side, quantity, reference), quantity, quote, MARKET, settings(collar=collar), funds=1e6)
     if isinstance(made, Unfit):
         assert side is Side.BUY or quantity * bid < 5.1 or quantity < 0.001
         return
@@ -135,3 +141,15 @@ def test_what_leaves_is_on_the_grid_no_larger_and_inside_the_collar(
         assert made.limit_price <= reference * (1.0 + collar) * (1.0 + 1e-11)
     else:
         assert made.limit_price <= bid + 0.01
+
+
+def test_a_purchase_shrinks_to_what_our_cash_covers_at_its_limit_price_with_the_fee() -> None:
+    market = replace(MARKET, taker=0.001)
+    # 100 at 0.5 % collar is 100.5; 50.25 / (100.5 * 1.001) = 0.49950..., on lots of 0.001 0.499
+    made = sent(request_for(order(), 1.0, QUOTE, market, settings(collar=0.005), funds=50.25))
+    assert (made.quantity, made.limit_price) == (0.499, 100.5)
+    assert isinstance(request_for(order(), 1.0, QUOTE, market, settings(), funds=0.0), Unfit)
+
+
+def test_a_sale_does_not_depend_on_cash() -> None:
+    assert sent(request_for(order(Side.SELL), 1.0, QUOTE, MARKET, settings(), funds=0.0)).quantity == 1.0

@@ -320,11 +320,13 @@ class PlainReconcile:
             foreign = self.books.strangers.get(coin, 0.0)
             total = balances[coin].total if coin in balances else 0.0
             if abs(total - ours - foreign) > 1e-6:
-                found.append(_external(coin, symbol, ours, foreign, total, self.clock.now_ms()))
+                found.append(
+                    _external(coin, symbol, ours=ours, foreign=foreign, total=total, at_ms=self.clock.now_ms())
+                )
         return found
 
 
-def _external(coin: str, symbol: str, ours: float, foreign: float, total: float, at_ms: int) -> External:
+def _external(coin: str, symbol: str, *, ours: float, foreign: float, total: float, at_ms: int) -> External:
     kept = min(ours, total)
     return External(
         external_id=f"x-{coin}-{ours}-{total}",

@@ -50,10 +50,10 @@ def test_a_position_without_a_stop_is_naked_to_the_end() -> None:
 def test_dust_and_what_was_bought_by_hand_need_no_stop() -> None:
     run = Audited()
     run.place("buy", OrderType.MARKET, "0.06")
-    run.place("sell", OrderType.LIMIT, "0.05", price="99.99")
+    run.place("sell", OrderType.LIMIT, "0.0501", price="99.99")
     run.place("buy", OrderType.MARKET, 1, is_api=False)
     run.wait(3)
-    # 0.06 less its fee less 0.05 is 0.00994 BTC: worth a dollar
+    # 0.06 less its fee less 0.0501 is 0.00984 BTC: worth a dollar
     assert naked_seconds(run.audit.records, SYMBOL, **RULES, until_ms=run.now_ms) == 0.0
 
 

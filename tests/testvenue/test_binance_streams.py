@@ -3,9 +3,11 @@
 import asyncio
 import hashlib
 import hmac
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -15,6 +17,7 @@ import pytest
 from daemon.testvenue.binance import BinanceDialect
 from daemon.testvenue.faults import Fault, What
 from daemon.testvenue.server import TestVenue
+from strategy.order import Side
 from tests.testvenue.venues import KEY, SECRET, SYMBOL, served, trading, until
 
 
@@ -73,28 +76,39 @@ async def test_trades_and_candles_arrive_as_they_happen() -> None:
             assert candles[-1][-1][4] == 102.0
 
 
-async def test_quotes_tickers_and_the_book_follow_the_price() -> None:
+async def test_quotes_and_tickers_follow_the_price() -> None:
     async with served() as venue, trading(venue) as exchange:
-        watch = {
-            "btcusdt@bookTicker": lambda: exchange.watch_bids_asks([SYMBOL]),
-            "btcusdt@ticker": lambda: exchange.watch_ticker(SYMBOL, {"name": "ticker"}),
-            "btcusdt@depth@100ms": lambda: exchange.watch_order_book(SYMBOL),
-        }
-        for name, call in watch.items():
-            async with listening(venue, name, call) as seen:
-                price = 110 + list(watch).index(name)
+        async with listening(venue, "btcusdt@bookTicker", lambda: exchange.watch_bids_asks([SYMBOL])) as quotes:
+            venue.market(SYMBOL).trade(110)
+            await until(lambda: bool(quotes))
+            assert (quotes[-1][SYMBOL]["bid"], quotes[-1][SYMBOL]["ask"]) == (109.98, 110.02)
+        watch = partial(exchange.watch_ticker, SYMBOL, {"name": "ticker"})
+        async with listening(venue, "btcusdt@ticker", watch) as tickers:
+            venue.market(SYMBOL).trade(111)
+            await until(lambda: bool(tickers))
+            assert (tickers[-1]["last"], tickers[-1]["bid"], tickers[-1]["high"]) == (111.0, 110.98, 111.0)
+
+
+async def test_ccxts_order_book_stays_the_venues() -> None:
+    async with served() as venue, trading(venue) as exchange:
+        watch = partial(exchange.watch_order_book, SYMBOL)
+        async with listening(venue, "btcusdt@depth@100ms", watch) as seen:
+            for price in itertools.cycle((111, 112)):
+                if seen:
+                    break
                 venue.market(SYMBOL).trade(price)
-                if "depth" in name:
-                    await until(lambda: bool(seen))
-                    venue.market(SYMBOL).trade(price)
-                await until(lambda seen=seen: len(seen) > 0)
-                last = seen[-1]
-                if "bookTicker" in name:
-                    assert (last[SYMBOL]["bid"], last[SYMBOL]["ask"]) == (109.98, 110.02)
-                elif "ticker" in name:
-                    assert (last["last"], last["bid"]) == (111.0, 110.98)
-                else:
-                    assert (last["bids"][0][0], last["asks"][0][0]) == (111.98, 112.02)
+                await asyncio.sleep(0.02)  # ccxt takes a snapshot over REST meanwhile
+            for command in ({"side": "buy", "quantity": "3"}, {"side": "buy", "type": "limit", "price": "99",
+                                                              "quantity": "1", "client_id": "own"}):  # fmt: skip
+                venue.control({"do": "order", "account": "main", "symbol": SYMBOL, **command})
+            venue.market(SYMBOL).trade(120)
+            expected = {
+                "bids": [[float(part) for part in level] for level in venue.market(SYMBOL).state.depth(Side.BUY, 100)],
+                "asks": [[float(part) for part in level] for level in venue.market(SYMBOL).state.depth(Side.SELL, 100)],
+            }
+            await until(lambda: [list(level) for level in seen[-1]["asks"]] == expected["asks"])
+            assert [list(level) for level in seen[-1]["bids"]] == expected["bids"]
+            assert [99.0, 1.0] in expected["bids"]
 
 
 async def test_a_closed_candle_is_told_as_closed_before_the_next_begins() -> None:
@@ -119,19 +133,21 @@ async def test_a_closed_candle_is_told_as_closed_before_the_next_begins() -> Non
 @asynccontextmanager
 async def user_data(venue: TestVenue) -> AsyncIterator[Callable[[int], Any]]:
     """The account's stream without ccxt, which folds several updates of an order into one."""
-    async with aiohttp.ClientSession() as session:
-        async with session.ws_connect(f"ws://127.0.0.1:{venue.port}/ws-api/v3") as socket:
-            params: dict[str, Any] = {"apiKey": KEY, "recvWindow": 5_000, "timestamp": venue.time.now_ms()}
-            text = "&".join(f"{name}={params[name]}" for name in sorted(params))
-            params["signature"] = hmac.new(SECRET.encode(), text.encode(), hashlib.sha256).hexdigest()
-            await socket.send_json({"id": 1, "method": "userDataStream.subscribe.signature", "params": params})
-            assert json.loads((await socket.receive()).data)["result"] == {"subscriptionId": 0}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"ws://127.0.0.1:{venue.port}/ws-api/v3") as socket,
+    ):
+        params: dict[str, Any] = {"apiKey": KEY, "recvWindow": 5_000, "timestamp": venue.time.now_ms()}
+        text = "&".join(f"{name}={params[name]}" for name in sorted(params))
+        params["signature"] = hmac.new(SECRET.encode(), text.encode(), hashlib.sha256).hexdigest()
+        await socket.send_json({"id": 1, "method": "userDataStream.subscribe.signature", "params": params})
+        assert json.loads((await socket.receive()).data)["result"] == {"subscriptionId": 0}
 
-            async def read(count: int) -> list[Any]:
-                async with asyncio.timeout(10):
-                    return [json.loads((await socket.receive()).data)["event"] for _ in range(count)]
+        async def read(count: int) -> list[Any]:
+            async with asyncio.timeout(10):
+                return [json.loads((await socket.receive()).data)["event"] for _ in range(count)]
 
-            yield read
+        yield read
 
 
 def place(venue: TestVenue, *client_ids: str) -> None:

@@ -13,7 +13,7 @@ from daemon.testvenue.events import BalancesChanged, Change, OrderChanged, Trade
 from daemon.testvenue.market import Market, Status
 from daemon.testvenue.orders import BookOrder, OrderType, Refusal, RefusalKind, State, TimeInForce
 from strategy.order import Side
-from tests.testvenue.venues import SYMBOL, D, Hands, market
+from tests.testvenue.venues import SECRET, SYMBOL, D, Hands, market
 
 LIMIT, MARKET, POST, STOP, STOP_LIMIT = (
     OrderType.LIMIT, OrderType.MARKET, OrderType.POST_ONLY, OrderType.STOP, OrderType.STOP_LIMIT
@@ -248,7 +248,7 @@ def test_fees_in_a_third_coin_cost_three_quarters_and_fall_back_when_it_is_used_
 
 def test_the_side_that_rested_pays_the_maker_fee() -> None:
     hands = Hands()
-    account = Account(key="A", secret=hands.secret, maker=D("0.0002"), taker=D("0.001"))
+    account = Account(key="A", secret=SECRET, maker=D("0.0002"), taker=D("0.001"))
     hands.book.open_account(account, {"USDT": D(1_000)})
     order = hands.place("buy", LIMIT, 1, price=99)
     hands.book.move(SYMBOL, D(98))

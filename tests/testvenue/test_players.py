@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import DataError
+from daemon.testvenue.candles import Row
 from daemon.testvenue.market import Market
 from daemon.testvenue.orders import OrderType
 from daemon.testvenue.players import POINTS, CandlePlayer, WalkPlayer, path_of, read_candles
@@ -52,9 +53,7 @@ def test_a_falling_candle_goes_up_first_and_a_rising_one_down() -> None:
     assert len(path_of(rising)) == POINTS
 
 
-def read_row(values: str):  # type: ignore[no-untyped-def]
-    from daemon.testvenue.candles import Row  # noqa: PLC0415  # only here
-
+def read_row(values: str) -> Row:
     opened, high, low, close, volume = (D(value) for value in values.split(","))
     return Row(opened, high, low, close, volume)
 

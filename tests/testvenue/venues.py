@@ -24,8 +24,6 @@ D = Decimal
 class Hands:
     """A book with a time that stands until it is moved, and everything it tells."""
 
-    secret = "made-up"
-
     def __init__(self, *markets: Market, **rules: Any) -> None:
         self.now_ms = START_MS
         self.events: list[Event] = []
@@ -33,7 +31,7 @@ class Hands:
         self.book.listen(self.events.append)
 
     def account(self, key: str = "A", fee_mode: FeeMode = FeeMode.RECEIVED, **balances: int | str) -> Account:
-        account = Account(key=key, secret=self.secret, name=key, fee_mode=fee_mode)
+        account = Account(key=key, secret=SECRET, name=key, fee_mode=fee_mode)
         return self.book.open_account(account, {asset: D(amount) for asset, amount in balances.items()})
 
     def place(self, side: str, type_: OrderType, quantity: Any = 0, *, key: str = "A", **values: Any) -> BookOrder:
