@@ -46,6 +46,7 @@ from daemon.venue import (
 from strategy.order import Order, OrderKind, OrderReport
 
 _HEARTBEAT_S = 5.0
+_CLOCK_S = 1.0
 _SILENT_S = 10.0
 """The venue is asked something when it has not answered anything for so long."""
 _CLOSED_MARKETS_S = 300.0
@@ -203,6 +204,7 @@ class VenueBroker:
 
         Raises ConfigError, FatalError, TransientError.
         """
+        self._crew.hire(self._keep_clock())
         try:
             await self._path.of(self._venue.open())
             await self._markets.read(refresh=False)
@@ -279,6 +281,11 @@ class VenueBroker:
         for work in (self._keep_path(), self._keep_stops(), self._keep_account(), self._keep_markets()):
             self._crew.hire(work)
         await self._crew.watch()
+
+    async def _keep_clock(self) -> None:
+        while True:
+            self._path.mind_clock()
+            await self._clock.sleep_s(_CLOCK_S)
 
     async def _keep_path(self) -> None:
         while True:

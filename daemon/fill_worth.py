@@ -44,6 +44,7 @@ class FillWorth:
             reference_price=order.reference_price,
             fee_base=fee_base,
             fee_coin=fee_coin,
+            fee_amount=trade.fee_cost if fee_coin else 0.0,
         )
         return made, words
 

@@ -153,6 +153,8 @@ class Memory:
         if fill.fee_coin:
             # Our cash has paid a fee that the venue took in another coin: so much quote there is somebody else's now.
             self.take_foreign(quote, fill.fee)
+            if fill.fee_coin in (self.foreign or {}):  # a coin that is traded too: its owner has so much less of it
+                self.take_foreign(fill.fee_coin, -fill.fee_amount)
         return status.order.kind is OrderKind.STOP
 
     def take_foreign(self, asset: str, amount: float) -> None:

@@ -149,6 +149,7 @@ class OrderDesk:
             return f"withdrawn before it was sent: {life.withdrawn}"
         if self._is_stopping():
             return "not sent: sacd is stopping"
+        self._path.mind_clock()  # the machine may have slept since the last heartbeat
         if not self._path.is_open:
             return "not sent: the way to the venue is closed"
         if age_s > self._settings.decision_age_s:

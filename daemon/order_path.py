@@ -3,6 +3,7 @@
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from daemon.clock_watch import ClockWatch
 from daemon.errors import TransientError, UnknownOutcome
 from daemon.outbox import Outbox
 from daemon.ports import Clock, OrderPath
@@ -21,6 +22,7 @@ class PathWatch:
         self.is_refused = False
         self._outbox = outbox
         self._clock = clock
+        self._time = ClockWatch(clock)
         self._worked_s = clock.monotonic_s()
         self._fails_since_s: float | None = None
         self._trouble = ""
@@ -55,6 +57,11 @@ class PathWatch:
         """Close the path when requests have failed for too long; called from time to time."""
         if self._fails_since_s is not None and self._clock.monotonic_s() - self._fails_since_s > CLOSES_AFTER_S:
             self._close(f"no usable answer from the venue for {CLOSES_AFTER_S:.0f} s: {self._trouble}")
+
+    def mind_clock(self) -> None:
+        """Close the path when time jumped: whatever happened meanwhile is to be found before anything is bought."""
+        if detail := self._time.look():
+            self._close(f"{detail}; orders and balances are checked first")
 
     def reopen(self) -> None:
         """Tell that orders can be sent again: it works, and the account was compared with the books."""

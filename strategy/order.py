@@ -218,7 +218,7 @@ class Fill:
     """A trade that happened. price: quote per base.  fee: its worth in quote, >= 0.  fill_id: unique at the venue.
 
     fee_base: base that the venue took for the fee, which is then not paid in quote; `fee` is what it is worth.
-    fee_coin: the coin of a fee that was paid in neither base nor quote, "" otherwise; `fee` is what it is worth.
+    fee_coin, fee_amount: a fee that was paid in neither base nor quote, "" and 0 otherwise; `fee` is what it is worth.
     reference_price is the order's (> 0), kept here so that slippage can be told from the fill alone.
     Raises InvalidOrder.
     """
@@ -234,6 +234,7 @@ class Fill:
     reference_price: float
     fee_base: float = 0.0
     fee_coin: str = ""
+    fee_amount: float = 0.0
 
     def __post_init__(self) -> None:
         if not (0.0 < self.quantity < math.inf and 0.0 < self.price < math.inf and 0.0 <= self.fee < math.inf):

@@ -271,6 +271,15 @@ async def test_a_fee_in_a_third_coin_costs_us_and_becomes_somebody_elses_quote()
     rig.check_memory()
 
 
+async def test_a_fee_in_a_coin_that_is_traded_too_leaves_its_owner_with_so_much_less_of_it() -> None:
+    rig = await _ordered()
+    await rig.tell(_external(asset="BNB", foreign=2.0))
+    (order,) = rig.orders
+    await rig.tell(filled(order, fee=4.0, fee_coin="BNB", fee_amount=0.0125))
+    assert rig.engine.memory.foreign == {"BNB": 1.9875, "USDT": 4.0}
+    rig.check_memory()
+
+
 async def test_a_sale_beyond_what_the_books_hold_takes_in_the_difference_first() -> None:
     rig = await _holding()
     await rig.tell(_external(asset="BTC", symbol=BTC, foreign=3.0, price=100.0))

@@ -15,6 +15,7 @@ from daemon.broker_live import VenueBroker
 from daemon.errors import TransientError
 from daemon.live_settings import LiveSettings
 from daemon.ports import BrokerNews, External, NewSteps, OrderPath, StopLost
+from daemon.reconcile import Reconciler
 from daemon.venue import Abilities, Market
 from strategy.instrument import Instrument
 from strategy.order import Order, OrderKind, OrderReport, OrderStatus, Side
@@ -108,6 +109,7 @@ class Desk:
     books: PlainBooks
     broker: VenueBroker
     reconcile: Any
+    reconcile_with: dict[str, Any]
     news: list[BrokerNews] = field(default_factory=list)
     durable: PlainBooks | None = None
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
@@ -149,7 +151,7 @@ class Desk:
         crash_points.hook = None
         self.is_dead, self.venue.is_severed = False, False
         self.books = copy.deepcopy(self.durable)
-        self.reconcile.books = self.books
+        self.reconcile = type(self.reconcile)(venue=self.venue, books=self.books, **self.reconcile_with)
         self.broker = make_broker(self.venue, self.books, self.settings, self.clock, self.reconcile)
 
     async def down(self) -> None:
@@ -382,14 +384,27 @@ def make_broker(
     return VenueBroker(venue=venue, books=books, settings=made, clock=clock, generator=Half(), reconcile=reconcile)
 
 
-def make_desk(*, abilities: Abilities = FULL, venue: Any = None, **changes: Any) -> Desk:
-    """Return a desk that is not up yet. changes: of the settings; venue: of the venue."""
+def make_desk(
+    *, abilities: Abilities = FULL, venue: Any = None, reconcile: type = PlainReconcile, **changes: Any
+) -> Desk:
+    """Return a desk that is not up yet. changes: of the settings; venue: of the venue; reconcile: plain or the real."""
     clock = ManualClock()
     exchange = make_venue(clock, abilities=abilities, **(venue or {}))
     books = PlainBooks(money=10_000.0, holdings={BTC: 0.0, ETH: 0.0}, marks={BTC: 100.0, ETH: 100.0})
-    made, reconcile = settings(**changes), PlainReconcile(exchange, books, clock)
-    broker = make_broker(exchange, books, made, clock, reconcile)
-    return Desk(venue=exchange, clock=clock, settings=made, books=books, broker=broker, reconcile=reconcile)
+    made = settings(**changes)
+    reconcile_with: dict[str, Any] = {"clock": clock}
+    if reconcile is Reconciler:
+        reconcile_with |= {"settings": made, "initial_cash": 10_000.0}
+    compares = reconcile(venue=exchange, books=books, **reconcile_with)
+    return Desk(
+        venue=exchange,
+        clock=clock,
+        settings=made,
+        books=books,
+        broker=make_broker(exchange, books, made, clock, compares),
+        reconcile=compares,
+        reconcile_with=reconcile_with,
+    )
 
 
 def without(abilities: Abilities = FULL, **changes: bool) -> Abilities:

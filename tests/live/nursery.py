@@ -1,11 +1,10 @@
 """Lives of a live daemon: a process that has everything imported forks one child per life, which may kill itself.
 
-Each child runs the real `daemon.app.App` with real ccxt on a configuration, by a clock that a test venue shares. A
-crash point kills the child as SIGKILL does. `python -m tests.live.nursery` reads a JSON object per line: `start` forks
-and answers with the process id, `wait` answers with an exit code (null while it still lives), `kill` sends a signal.
+Each child runs the real `daemon.app.App` with real ccxt on a configuration, by a clock that a test venue shares; how it
+dies at a crash point is in `mortal.py`. `python -m tests.live.nursery` reads a JSON object per line: `start` forks and
+answers with the process id, `wait` answers with an exit code (null while it still lives), `kill` sends a signal.
 """
 
-import contextlib
 import io
 import json
 import os
@@ -22,7 +21,6 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as `sacd` sets it; threads would not
 
 from rich.console import Console
 
-from daemon import crash_points
 from daemon.app import App, run_until_done
 from daemon.app_live import make_venue  # noqa: F401 - imported before the fork, as are its parts
 from daemon.arming import arm
@@ -31,34 +29,25 @@ from daemon.config import load_config
 from daemon.errors import SacdError
 from daemon.venue_import import only_exchange
 from tests.fakes.serving import ROOT
+from tests.live.mortal import Mortal, later_schema
 
 KILLED = -9
 
 
 # ---- the child's side -------------------------------------------------------------------------------------------
-def _die_at(name: str, count: int) -> None:
-    """Let the process kill itself at the `count`-th time a crash point is reached."""
-    calls = 0
-
-    def hook(reached: str) -> None:
-        nonlocal calls
-        calls += reached == name
-        if reached == name and calls == count:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    crash_points.hook = hook
-
-
 def _live(asked: Mapping[str, Any]) -> int:
     path = Path(asked["config"])
-    if asked["death"] is not None:
-        _die_at(*asked["death"])
+    if asked["is_later"]:
+        later_schema(setattr)
+    Mortal(path, asked["death"]).begin()
     clock = None if asked["clock"] is None else ScaledClock(**asked["clock"])
-    with path.with_suffix(".log").open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+    with path.with_suffix(".log").open("a", encoding="utf-8") as log:
+        for descriptor in (1, 2):  # whatever this process says is found beside its log, and not in our answers
+            os.dup2(log.fileno(), descriptor)
         try:
             armed = arm(load_config(path, {}), confirmed=True, accept_recovery=asked["accept_recovery"])
         except SacdError as error:
-            print(f"sacd: {error}", file=log)
+            print(f"sacd: {error}", file=log, flush=True)
             return error.exit_code
         app = App(
             armed.config,
@@ -145,10 +134,15 @@ class Nursery:
         clock: Mapping[str, Any] | None,
         death: tuple[str, int] | None = None,
         accept_recovery: bool = False,
+        is_later: bool = False,
     ) -> int:
-        """Begin a life and return its process id. death: crash point, and at which time of reaching it to die."""
-        asked = {"config": str(config), "clock": clock, "death": death, "accept_recovery": accept_recovery}
-        pid = self._ask(do="start", **asked)
+        """Begin a life and return its process id.
+
+        death: crash point ("any" for all), and at which time of reaching it to die.  is_later: of a later program,
+        which knows two more migrations.
+        """
+        asked = {"config": str(config), "clock": clock, "death": death, "is_later": is_later}
+        pid = self._ask(do="start", accept_recovery=accept_recovery, **asked)
         assert pid is not None
         self._alive.add(pid)
         return pid
