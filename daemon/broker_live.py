@@ -47,6 +47,7 @@ from strategy.order import Order, OrderKind, OrderReport
 
 _HEARTBEAT_S = 5.0
 _CLOCK_S = 1.0
+"""The clock, and whether the account rests, are looked at so often."""
 _SILENT_S = 10.0
 """The venue is asked something when it has not answered anything for so long."""
 _CLOSED_MARKETS_S = 300.0
@@ -330,10 +331,13 @@ class VenueBroker:
     async def _keep_account(self) -> None:
         while True:
             await happens_within(self._clock, self._wants_reconcile, self._settings.reconcile_every_s)
+            self._wants_reconcile.set()  # until it could be done: quiet moments may be short
             if self.is_quiet():
                 self._wants_reconcile.clear()
                 await self._compare()
-            await self._clock.sleep_s(self._settings.quiet_s)
+                await self._clock.sleep_s(self._settings.quiet_s)
+            else:
+                await self._clock.sleep_s(_CLOCK_S)
 
     async def _compare(self) -> bool:
         """Look for changes that are not ours, twice, since one reading proves nothing; tells whether it could."""

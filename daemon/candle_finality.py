@@ -19,6 +19,13 @@ Row = Sequence[float | int | None]
 
 REMEMBERED = 16
 """Final candles of which a later copy is still noticed."""
+JUMP = 0.5
+"""A price that moves by this share at once is not believed before something else confirms it."""
+
+
+def is_jump(price: float, before: float) -> bool:
+    """Return whether `price` lies so far from the one `before` it that it needs a second witness."""
+    return abs(price / before - 1.0) > JUMP
 
 
 def opens_at(row: Row, span_ms: int) -> int | None:
@@ -88,12 +95,15 @@ class CandleLedger:
         """Open time of the candle wanted next; None when any will do."""
         return self.since_ms if self.next_ms is None else self.next_ms
 
-    def settle(self, rows: Iterable[Row], *, venue_now_ms: int | None = None) -> Settled:
+    def settle(self, rows: Iterable[Row], *, venue_now_ms: int | None = None, price: float | None = None) -> Settled:
         """Return what `rows`, in any order and with repeats, make final.
 
         venue_now_ms: the venue's time; give it only with a second answer to the same question. Only then are holes
         and broken candles believed, because a venue's replicas lag, and a row from the far future would otherwise
         make a forming candle look final. Rows that open after it are dropped.
+        price: what the market trades at now, also only with a second answer: a newest candle that closes far from the
+        one before it is believed when the market has gone there too, or when the venue does not tell (None). Older
+        ones are not compared: of the past the market says nothing.
         """
         table = self._table(rows, venue_now_ms)
         times = sorted(table)
@@ -104,6 +114,8 @@ class CandleLedger:
             if self.next_ms is not None and open_ms < self.next_ms:
                 continue
             doubt, reading = self._weigh(table[open_ms], open_ms, later_ms, confirmed=venue_now_ms is not None)
+            if doubt is None and later_ms == times[-1]:
+                doubt, reading = self._compare(reading, price, confirmed=venue_now_ms is not None)
             if doubt is not None:
                 break
             if isinstance(reading, str):
@@ -155,6 +167,21 @@ class CandleLedger:
             return str(error)
         except (TypeError, ValueError):
             return f"{self.symbol} candle at {open_ms}: not five numbers: {list(row[1:6])}"
+
+    def _compare(
+        self, reading: Candle | str | None, price: float | None, *, confirmed: bool
+    ) -> tuple[str | None, Candle | str | None]:
+        """Return (doubt, candle or fault) for the newest closed candle, held against the one before it."""
+        if not isinstance(reading, Candle) or not self._known:
+            return None, reading
+        close, before = reading.close, next(reversed(self._known.values())).close
+        if not is_jump(close, before) or (confirmed and price is None):
+            return None, reading
+        words = f"{self.symbol} candle at {reading.open_ms}: closes at {close:g}, the one before it at {before:g}"
+        if price is None:
+            return words, None
+        is_there = abs(math.log(price / close)) < abs(math.log(price / before))
+        return None, reading if is_there else f"{words}, and the market trades at {price:g}"
 
     def _accept(self, candle: Candle) -> Final:
         expected_ms = self._hole_ms if self._hole_ms is not None else self.next_ms

@@ -54,7 +54,8 @@ class CcxtFeed:
     stale_after_s: silence after which a stream counts as dead.  generator: seeded, for the jitter of pauses.
     grace_s: how long a group waits for a slow symbol.  ask_after_s: how long after the end of an interval the venue
     is asked when it has shown no later candle.  confirm_s: how long REST may fail before the stream stands in.
-    sandbox: prices of the exchange's own test market.  budget: what REST requests are taken from; without one, ccxt's own limit of this connection alone holds.
+    sandbox: prices of the exchange's own test market.  budget: what REST requests are taken from; without one, ccxt's
+    own limit of this connection alone holds.
     Raises ConfigError for settings that cannot work, as far as they can be told without the venue.
     """
 
@@ -262,6 +263,14 @@ class _Session:
             return None
         now = await self._ask(self._exchange.fetch_time)
         return int(now) if isinstance(now, int | float) else None
+
+    async def price(self, symbol: str) -> float | None:
+        """Return what the symbol trades at now, None when the venue does not tell."""
+        if not self._exchange.has.get("fetchTicker"):
+            return None
+        ticker = await self._ask(lambda: self._exchange.fetch_ticker(symbol))
+        price = ticker.get("last") if isinstance(ticker, Mapping) else None
+        return float(price) if is_positive(price) else None
 
     async def watch_candles(self, symbol: str, timeout_s: float) -> list[Row]:
         """Return copies of the rows that changed; ccxt goes on changing its own. Raises TimeoutError."""

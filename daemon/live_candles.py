@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from daemon.candle_finality import REMEMBERED, CandleLedger, Final, Grouper, Row, Settled, opens_at
@@ -46,6 +46,10 @@ class Venue(Protocol):
 
     async def now_ms(self) -> int | None:
         """Return the venue's clock, None when it does not tell."""
+        ...
+
+    async def price(self, symbol: str) -> float | None:
+        """Return what the symbol trades at now, None when the venue does not tell."""
         ...
 
     async def watch_candles(self, symbol: str, timeout_s: float) -> list[Row]:
@@ -93,6 +97,8 @@ class Followed:
     heard_s: float = -math.inf
     moved_s: float = -math.inf
     trade_ms: int = 0
+    price: float | None = None
+    odd_price: float | None = None
 
     @property
     def is_ripe(self) -> bool:
@@ -246,13 +252,15 @@ class LiveCandles:
                 return is_any
 
     async def _ask(self, followed: Followed) -> Settled:
-        """Ask REST for the next page; once more, with the venue's time, before a hole or broken candle is believed."""
+        """Ask REST for the next page; once more, with the venue's time, before what is odd about it is believed."""
         settled = followed.ledger.settle(await self._page(followed))
         if settled.doubt is None or settled.finals:
             return settled
         await self._clock.sleep_s(_SECOND_LOOK_S)
         now_ms = await self._venue_now_ms()
-        return followed.ledger.settle(await self._page(followed), venue_now_ms=now_ms)
+        price = await self._venue.price(followed.symbol)
+        again = followed.ledger.settle(await self._page(followed), venue_now_ms=now_ms, price=price)
+        return replace(again, late=settled.late + again.late)
 
     async def _page(self, followed: Followed) -> list[Row]:
         ledger, since_ms = followed.ledger, followed.ledger.since_ms
@@ -348,7 +356,7 @@ class LiveCandles:
         since_s = followed.ripe_since_s
         if since_s is None or self._clock.monotonic_s() < since_s + self._pace.confirm_s:
             return False
-        # Never with holes: those only REST can explain.
+        # Never with holes or jumps: those only REST can explain.
         settled = followed.ledger.settle(followed.stream.values())
         self._take(followed, settled)
         return bool(settled.finals)

@@ -6,12 +6,15 @@ A stream never makes a candle final: it wakes `live_candles.py`, which asks. Tra
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from daemon.candle_finality import Row, is_positive, opens_at
+import structlog
+
+from daemon.candle_finality import Row, is_jump, is_positive, opens_at
 from daemon.errors import ConfigError, TransientError
 from daemon.live_candles import Desk, Followed, pauses
 from daemon.ports import FeedHealth, MarketTrade
 
 _T = TypeVar("_T")
+_log = structlog.get_logger()
 CANDLE_WORDS = ("ohlc", "kline", "candle")
 TRADE_WORDS = ("trade",)
 """What ccxt's exchanges call their subscriptions to candles and to trades."""
@@ -125,12 +128,22 @@ class LiveStreams:
         price, quantity, at_ms = trade.get("price"), trade.get("amount"), trade.get("timestamp")
         if not (is_positive(price) and is_positive(quantity)) or not isinstance(at_ms, int):
             return
-        if at_ms < followed.trade_ms:
+        if at_ms < followed.trade_ms or self._is_odd(followed, price):
             return
         followed.trade_ms = at_ms
         self._queue.put_trade(
             MarketTrade(symbol=followed.symbol, price=float(price), quantity=float(quantity), at_ms=at_ms)
         )
+
+    def _is_odd(self, followed: Followed, price: float) -> bool:
+        """Return whether a price is too far from the last one to be believed before another trade bears it out."""
+        known, odd = followed.price, followed.odd_price
+        if known is not None and is_jump(price, known) and (odd is None or is_jump(price, odd)):
+            followed.odd_price = price
+            _log.warning("odd_trade", symbol=followed.symbol, price=price, last=known)
+            return True
+        followed.price, followed.odd_price = price, None
+        return False
 
     async def _poll(self, followed: Followed) -> None:
         """Stand in for the candle stream of an exchange that has none."""

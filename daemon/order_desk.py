@@ -12,16 +12,13 @@ from daemon.market_book import MarketBook
 from daemon.order_gate import OrderGate
 from daemon.order_life import OrderLife
 from daemon.order_path import PathWatch
-from daemon.order_price import Unfit, request_for
+from daemon.order_price import Unfit, request_for, whole_lots, within_balance
 from daemon.order_send import OrderSender
 from daemon.order_watch import OrderWatch, happens_within
 from daemon.ports import Books, Clock
 from daemon.protection import Protection
 from daemon.venue import Balance, Quote, Request, RequestKind, Venue, VenueRefused
 from strategy.order import Order, OrderStatus, Side
-
-_LEFT_BY_FEES = 0.01
-"""As in `protection.py`: a larger shortfall is a difference, which the venue itself has to state."""
 
 
 @dataclass(slots=True)
@@ -195,11 +192,10 @@ class OrderDesk:
         try:
             balance = (await self._path.of(self._venue.balances())).get(instrument.base, Balance(free=0.0, used=0.0))
         except (TransientError, VenueRefused):
-            return instrument.floor_quantity(quantity)
-        if instrument.floor_quantity(balance.total) <= 0.0:
+            return whole_lots(instrument, quantity)
+        if whole_lots(instrument, balance.total) <= 0.0:
             return 0.0
-        is_near = quantity * (1.0 - _LEFT_BY_FEES) <= balance.free < quantity
-        return instrument.floor_quantity(balance.free if is_near else quantity)
+        return whole_lots(instrument, within_balance(quantity, balance.free))
 
     # ---- both ---------------------------------------------------------------------------------------------------
     async def _prepare(self, life: OrderLife, quantity: float) -> tuple[Request, Quote] | None:

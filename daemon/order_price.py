@@ -9,6 +9,7 @@ from daemon.live_settings import EntryStyle, LiveSettings, OrderStyle
 from daemon.venue import Market, Quote, Request, RequestKind
 from daemon.wording import price as price_words
 from daemon.wording import quantity as quantity_words
+from strategy.instrument import Instrument
 from strategy.order import Order, Side
 
 
@@ -19,6 +20,9 @@ class Unfit:
     detail: str
 
 
+_NOISE = 1e-9
+"""What sums of amounts leave behind, as a share; a venue tells amounts to eight digits or more."""
+_LEFT_BY_FEES = 0.01
 _ROUNDING = 1e-12
 """What float64 leaves behind, as a share: 100 x 1.005 is 100.5, not a tick less."""
 
@@ -47,7 +51,7 @@ def request_for(
     limit = _on_grid(limit, order.side, quote, market)
     if order.side is Side.BUY:
         quantity = min(quantity, max(funds, 0.0) / (limit * (1.0 + (market.taker or 0.0))))
-    amount = market.instrument.floor_quantity(min(quantity, market.max_quantity or quantity))
+    amount = whole_lots(market.instrument, min(quantity, market.max_quantity or quantity))
     if small := too_small(amount, limit, market):
         return Unfit(detail=small)
     if settings.order is OrderStyle.MARKET and not is_maker:
@@ -65,7 +69,7 @@ def stop_for(
     """Return what to send for a protective stop; Unfit means that the venue takes nothing so small."""
     assert order.stop_price is not None  # noqa: S101  # an Order of kind STOP has one, it says so itself
     instrument = market.instrument
-    amount = instrument.floor_quantity(min(quantity, market.max_quantity or quantity))
+    amount = whole_lots(instrument, min(quantity, market.max_quantity or quantity))
     limit = None if has_market_stop else instrument.floor_price(order.stop_price * (1.0 - settings.collar))
     if limit is not None and limit <= 0.0:
         limit = instrument.tick
@@ -80,6 +84,21 @@ def stop_for(
         limit_price=limit,
         stop_price=order.stop_price,
     )
+
+
+def within_balance(quantity: float, free: float) -> float:
+    """Return how much of `quantity` to offer for sale: a little less where fees or dust have left less free (base).
+
+    A larger shortfall is a difference between books and venue, which the venue itself has to state.
+    """
+    if free >= quantity * (1.0 - _NOISE):
+        return quantity
+    return free if free >= quantity * (1.0 - _LEFT_BY_FEES) else quantity
+
+
+def whole_lots(instrument: Instrument, quantity: float) -> float:
+    """Return the lots in a quantity that sums and differences of float64 have left a hair below the grid, or above."""
+    return instrument.floor_quantity(max(quantity, 0.0) * (1.0 + _NOISE))
 
 
 def too_small(quantity: float, price: float, market: Market) -> str:

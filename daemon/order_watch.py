@@ -253,6 +253,7 @@ class OrderWatch:
             await self._path.of(self._venue.cancel(life.symbol, life.client_id, life.venue_id))
         except (VenueRefused, NotSent, UnknownOutcome):
             return  # whether it is gone, only looking tells
+        crash_points.at("replied")
 
     async def cancel_stray(self, order: VenueOrder) -> None:
         """Cancel an order of ours that should not rest; the next look at open orders tells whether it is gone."""

@@ -16,7 +16,7 @@ from daemon.live_settings import LiveSettings
 from daemon.market_book import MarketBook
 from daemon.order_life import OrderLife
 from daemon.order_path import PathWatch
-from daemon.order_price import Unfit, stop_for
+from daemon.order_price import Unfit, stop_for, whole_lots, within_balance
 from daemon.order_send import OrderSender
 from daemon.order_watch import OrderWatch, happens_within
 from daemon.outbox import Outbox
@@ -28,8 +28,6 @@ _STEADY_S = 60.0
 """A stop that rested so long was good: what ends it then begins a new count of failures."""
 _LONGEST_PAUSE_S = 60.0
 """Between two losses told when nothing helps."""
-_LEFT_BY_FEES = 0.01
-"""Free balance may fall short of what the books hold by so much for fees and dust; more is a difference to be told."""
 
 
 @dataclass(slots=True)
@@ -178,7 +176,7 @@ class Protection:
             return False
         if life.status.state is OrderState.FILLED or not self._venue.abilities.has_stop or self.is_dust(life.order):
             return False
-        return self._books.held(guard.symbol) >= self._markets.lot(guard.symbol)
+        return whole_lots(self._markets.market(guard.symbol).instrument, self._books.held(guard.symbol)) > 0.0
 
     async def _clear_up(self, guard: _Guard) -> None:
         """Find out about stops of before a restart, or missed by an inspection: the wanted one stays, others go."""
@@ -233,8 +231,7 @@ class Protection:
         except (TransientError, VenueRefused):
             return quantity
         balance = balances.get(self._markets.market(symbol).instrument.base)
-        free = 0.0 if balance is None else balance.free
-        return free if quantity * (1.0 - _LEFT_BY_FEES) <= free < quantity else quantity
+        return within_balance(quantity, 0.0 if balance is None else balance.free)
 
     def _end_unsent(self, life: OrderLife, detail: str) -> None:
         self._watch.tell(life.deny(self._clock.now_ms(), detail))

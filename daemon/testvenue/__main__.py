@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--every", type=float, default=2.0, help="seconds per recorded candle, without --present")
     parser.add_argument("--account", action="append", default=[], help="KEY:SECRET:USDT=10000,BNB=1; made-up keys only")
     parser.add_argument("--speed", type=float, default=1.0, help="how many times as fast time runs")
+    parser.add_argument("--move", type=float, default=0.01, help="how far the walk goes within a candle, a share")
     parser.add_argument("--audit", type=Path, help="file that the audit is appended to")
     parser.add_argument("--seed", type=int, default=0, help="of the walk, and of faults with a probability")
     parser.add_argument("--toml", action="store_true", help="print the options as TOML too")
@@ -152,8 +153,10 @@ def _players(venue: TestVenue, options: argparse.Namespace) -> Callable[[], Coro
         return partial(_play_recorded, venue, players, options.history, options.every)
     if not options.present:
         return partial(_nothing_moves, venue)
+    if not 0.0 <= options.move < 1.0:
+        raise ConfigError(f"--move {options.move}: write a share of the price from 0 to below 1, such as 0.01")
     generator = random.Random(options.seed)  # noqa: S311  # no secret is made of it
-    walks = [WalkPlayer(venue, symbol, generator) for symbol in symbols]
+    walks = [WalkPlayer(venue, symbol, generator, move=options.move) for symbol in symbols]
     for walk, symbol in zip(walks, symbols, strict=True):
         walk.begin_now(options.history, float(venue.book.markets[symbol].last))
     return partial(_play_walks, venue, walks)

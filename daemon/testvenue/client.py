@@ -16,7 +16,7 @@ class VenueClient:
         self._port = port
         self._timeout_s = timeout_s
 
-    def do(self, command: str, **values: Any) -> dict[str, Any]:  # noqa: ANN401  # JSON
+    def do(self, command: str, /, **values: Any) -> dict[str, Any]:  # noqa: ANN401  # JSON
         """Run a command of `daemon.testvenue.control` and return its answer. Raises ControlRefused, OSError."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=self._timeout_s)
         try:

@@ -185,3 +185,42 @@ def test_groups_do_not_depend_on_the_order_of_arrival_between_symbols(order: lis
         groups.add(final(next(queues[symbol]), symbol), 0.0)
         got += groups.take(0.0)
     assert shape(got) == [[("B", index), ("A", index)] for index in range(5)]
+
+
+# ---- prices that cannot be ------------------------------------------------------------------------------------------
+@pytest.mark.fault(7)
+@pytest.mark.parametrize(
+    ("close", "price", "is_believed"),
+    [
+        (151.0, 150.0, True),
+        (151.0, 100.0, False),
+        (49.0, 51.0, True),
+        (49.0, 99.0, False),
+        (151.0, None, True),  # a venue that does not tell its price has said it twice
+    ],
+)
+def test_a_newest_close_half_away_is_believed_only_when_the_market_has_gone_there(
+    close: float, price: float | None, is_believed: bool
+) -> None:
+    book, rows = ledger(last=1), [[2 * SPAN, 100.0, 200.0, 40.0, close, 1.0], row(3)]
+    doubted = book.settle(rows)
+    assert doubted.finals == ()
+    assert doubted.doubt == f"BTC/USDT candle at {2 * SPAN}: closes at {close:g}, the one before it at 100"
+    settled = book.settle(rows, venue_now_ms=LATER, price=price)
+    assert settled.doubt is None
+    assert [final.candle.close for final in settled.finals] == [close] * is_believed
+    assert [fault.endswith(f"the market trades at {price:g}") for fault in settled.faults] == [True] * (not is_believed)
+
+
+@pytest.mark.fault(7)
+def test_a_candle_left_out_for_its_price_counts_as_missing_and_the_next_one_is_held_against_the_one_before_it() -> None:
+    book, spike = ledger(last=1), row(2, 199.0)
+    book.settle([spike, row(3, 199.0)], venue_now_ms=LATER, price=101.0)
+    (final,) = book.settle([spike, row(3, 102.0), row(4, 102.0)]).finals
+    assert final.candle.close == 102.0
+    assert final.gap == Gap(symbol="BTC/USDT", first_ms=2 * SPAN, missing=1)
+
+
+def test_a_fall_of_two_fifths_is_a_candle_like_any_other() -> None:
+    (final,) = ledger(last=1).settle([row(2, 60.0), row(3, 60.0)]).finals
+    assert final.candle.close == 60.0

@@ -5,14 +5,11 @@ import gc
 import itertools
 import json
 import logging
-import math
 import random
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -20,131 +17,8 @@ import pytest
 from daemon.errors import ConfigError, TransientError
 from daemon.feed_ccxt import CcxtFeed
 from daemon.ports import CandleGroup, FeedEvent, FeedHealth, FeedStatus, Gap, LateCandle, MarketTrade
-from strategy.candle import Candle, Timeframe
-from tests.fakes.binance import FakeBinance, Market, Values, walk
-
-SPAN = 60_000
-FIRST = 1_600_000_020_000 // SPAN * SPAN
-NAN = math.nan
-SPEED = 20.0
-
-
-class FastClock:
-    """The venue's time for `now_ms`, plus a skew; pauses pass 20 times as fast, because sockets need real time."""
-
-    def __init__(self, venue: FakeBinance, skew_ms: int = 0) -> None:
-        self.venue = venue
-        self.skew_ms = skew_ms
-
-    def now_ms(self) -> int:
-        return self.venue.now_ms + self.skew_ms
-
-    def monotonic_s(self) -> float:
-        return time.monotonic() * SPEED
-
-    async def sleep_s(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / SPEED)
-
-
-def venue_with(count: int, *symbols: str, seed: int = 1) -> FakeBinance:
-    """A venue with `count` closed candles per pair and one that forms."""
-    markets = [Market(*symbol.split("/")) for symbol in symbols or ("BTC/USDT",)]
-    venue = FakeBinance(markets, now_ms=FIRST + count * SPAN + 1)
-    for index, market in enumerate(markets):
-        values = walk(seed + index, count + 1)
-        market.candles = {FIRST + i * SPAN: values[i] for i in range(count + 1)}
-    return venue
-
-
-def feed_of(venue: FakeBinance, *symbols: str, history: int = 5, **settings: Any) -> CcxtFeed:
-    defaults: dict[str, Any] = {
-        "exchange_id": "binance",
-        "ccxt_options": venue.ccxt_options(),
-        "timeframe": Timeframe.parse("1m"),
-        "clock": FastClock(venue, settings.pop("skew_ms", 0)),
-        "stale_after_s": 20.0,
-        "generator": random.Random(3),
-    }
-    return CcxtFeed(symbols=symbols or ("BTC/USDT",), history=history, **{**defaults, **settings})
-
-
-class Reader:
-    """Reads a feed in the background and lets a test wait for what it has seen."""
-
-    def __init__(self, feed: CcxtFeed) -> None:
-        self.feed = feed
-        self.seen: list[FeedEvent] = []
-        self.failure: BaseException | None = None
-        self._news = asyncio.Event()
-
-    async def read(self, resume: dict[str, Candle]) -> None:
-        try:
-            async for event in self.feed.events(resume):
-                self.seen.append(event)
-                self._news.set()
-        except Exception as error:
-            self.failure = error
-            raise
-        finally:
-            self._news.set()
-
-    async def until(self, holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
-        async with asyncio.timeout(timeout_s):
-            while not holds():
-                if self.failure is not None:
-                    raise self.failure
-                self._news.clear()
-                await self._news.wait()
-
-    def of(self, kind: type[Any]) -> list[Any]:
-        return [event for event in self.seen if isinstance(event, kind)]
-
-    @property
-    def groups(self) -> list[CandleGroup]:
-        return self.of(CandleGroup)
-
-    def opened(self, symbol: str = "BTC/USDT") -> list[int]:
-        """Which candles of a symbol came, counted from FIRST."""
-        return [(c.open_ms - FIRST) // SPAN for group in self.groups for c in group.candles if c.symbol == symbol]
-
-    def statuses(self) -> list[FeedHealth]:
-        return [status.health for status in self.of(FeedStatus)]
-
-    async def until_candle(self, index: int, symbol: str = "BTC/USDT") -> None:
-        await self.until(lambda: index in self.opened(symbol))
-
-
-@asynccontextmanager
-async def reading(feed: CcxtFeed, resume: dict[str, Candle] | None = None) -> AsyncIterator[Reader]:
-    reader = Reader(feed)
-    task = asyncio.create_task(reader.read(resume or {}))
-    try:
-        yield reader
-    finally:
-        task.cancel()
-        await asyncio.wait([task], timeout=5.0)
-        assert task.done(), "the feed must end when its reader is cancelled"
-
-
-@asynccontextmanager
-async def live(venue: FakeBinance, *symbols: str, **settings: Any) -> AsyncIterator[Reader]:
-    """A feed that has delivered history and listens to every stream."""
-    names = symbols or ("BTC/USDT",)
-    async with venue, reading(feed_of(venue, *symbols, **settings)) as reader:
-        for name in names:
-            market = name.replace("/", "").lower()
-            async with asyncio.timeout(10):
-                await venue.subscribed(f"{market}@kline_1m", f"{market}@trade")
-        yield reader
-
-
-def at(index: int) -> int:
-    return FIRST + index * SPAN
-
-
-def candle(index: int, values: Values, symbol: str = "BTC/USDT") -> Candle:
-    o, h, low, c, v = values
-    return Candle(symbol=symbol, open_ms=at(index), span_ms=SPAN, open=o, high=h, low=low, close=c, volume=v)
+from strategy.candle import Timeframe
+from tests.fakes.binance import Values, walk
 
 
 # ---- start ----------------------------------------------------------------------------------------------------------
@@ -208,6 +82,7 @@ async def test_with_a_key_the_account_addresses_must_be_redirected_too() -> None
         feed_of(venue, ccxt_options={**options, "apiKey": "key"})
 
 
+@pytest.mark.fault(10)
 async def test_an_unreachable_venue_is_a_transient_error_without_its_address_query() -> None:
     venue = venue_with(1)
     await venue.start()
@@ -271,6 +146,7 @@ async def test_history_of_several_symbols_comes_in_time_order_and_in_the_configu
     assert all(names == ["ETH/USDT", "BTC/USDT"] for names in symbols.values())
 
 
+@pytest.mark.fault(4)
 async def test_a_hole_in_history_is_reported_before_the_candle_behind_it() -> None:
     venue = venue_with(30)
     for index in (20, 21, 22):
@@ -326,6 +202,7 @@ async def test_a_candle_is_final_when_the_venue_shows_the_next_one_and_not_befor
     assert reader.groups[-1] == CandleGroup(candles=(candle(10, final),), is_backfill=False)
 
 
+@pytest.mark.fault(3)
 @pytest.mark.parametrize("seed", range(4))
 async def test_shuffled_updates_never_yield_a_candle_that_the_venue_has_not_closed(seed: int) -> None:
     venue, generator = venue_with(5, seed=seed), random.Random(seed)
@@ -363,6 +240,7 @@ async def test_trades_come_between_candles_with_the_venues_time() -> None:
     assert reader.of(MarketTrade) == [MarketTrade(symbol="BTC/USDT", price=101.25, quantity=0.5, at_ms=at(5) + 17)]
 
 
+@pytest.mark.fault(5)
 async def test_repeated_candles_change_nothing() -> None:
     venue = venue_with(5)
     async with live(venue) as reader:
@@ -377,6 +255,7 @@ async def test_repeated_candles_change_nothing() -> None:
     assert not reader.of(LateCandle)
 
 
+@pytest.mark.fault(6)
 async def test_a_late_correction_is_reported_once_and_the_final_candle_stays() -> None:
     venue = venue_with(5)
     async with live(venue) as reader:
@@ -392,6 +271,7 @@ async def test_a_late_correction_is_reported_once_and_the_final_candle_stays() -
     assert [c.values for g in reader.groups for c in g.candles if c.open_ms == at(5)] == [first]
 
 
+@pytest.mark.fault(4)
 async def test_candles_the_stream_skipped_come_from_rest_before_the_next_decision() -> None:
     venue = venue_with(5)
     book = venue.markets["BTCUSDT"].candles
@@ -406,6 +286,7 @@ async def test_candles_the_stream_skipped_come_from_rest_before_the_next_decisio
     assert not reader.of(Gap)
 
 
+@pytest.mark.fault(4)
 async def test_candles_the_venue_does_not_have_are_a_gap() -> None:
     venue = venue_with(5)
     async with live(venue) as reader:
@@ -418,6 +299,7 @@ async def test_candles_the_venue_does_not_have_are_a_gap() -> None:
     assert reader.of(Gap) == [Gap(symbol="BTC/USDT", first_ms=at(6), missing=3)]
 
 
+@pytest.mark.fault(3)
 async def test_a_row_from_the_far_future_closes_nothing() -> None:
     venue = venue_with(5)
     async with live(venue) as reader:
@@ -432,6 +314,7 @@ async def test_a_row_from_the_far_future_closes_nothing() -> None:
     assert not reader.of(Gap)
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize(
     "broken",
     [(NAN, 101.0, 99.0, 100.0, 1.0), (100.0, 101.0, 99.0, None, 1.0), (100.0, 98.0, 99.0, 100.0, 1.0)],
@@ -488,6 +371,7 @@ async def test_symbols_that_close_together_are_one_group_in_configured_order_who
     assert [group.is_backfill for group in reader.groups[-2:]] == [False, False]
 
 
+@pytest.mark.fault(12)
 async def test_a_slow_symbol_delays_the_others_no_longer_than_the_grace_and_then_comes_alone() -> None:
     venue = venue_with(5, "BTC/USDT", "ETH/USDT")
     values = (100.0, 101.0, 99.0, 100.0, 1.0)
@@ -504,6 +388,7 @@ async def test_a_slow_symbol_delays_the_others_no_longer_than_the_grace_and_then
 
 
 # ---- connections ----------------------------------------------------------------------------------------------------
+@pytest.mark.fault(2)
 @pytest.mark.parametrize("how", ["close frame", "cut cable"])
 async def test_a_drop_in_the_middle_of_a_candle_loses_nothing(how: str) -> None:
     venue = venue_with(5)
@@ -531,6 +416,7 @@ async def test_a_drop_in_the_middle_of_a_candle_loses_nothing(how: str) -> None:
     assert got == finals
 
 
+@pytest.mark.fault(1)
 async def test_a_mute_stream_is_noticed_reported_and_connected_again() -> None:
     venue = venue_with(5)
     async with live(venue, stale_after_s=8.0) as reader:

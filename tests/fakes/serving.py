@@ -29,17 +29,26 @@ _BUSY = {
 """Limits loose enough that most votes become orders, stops near enough to be hit, a halt that resumes by itself."""
 
 
-def write_bundle(registry: Path, *, seed: int = 5, members: int = 3, timeframe: str = "1h") -> Path:
+def write_bundle(
+    registry: Path,
+    *,
+    seed: int = 5,
+    members: int = 3,
+    timeframe: str = "1h",
+    votes: tuple[float, float, float] | None = None,
+) -> Path:
     """Write a bundle of random members that agree enough to trade, named as a registry wants it; returns its place.
 
-    timeframe: of the candles its manifest says it was trained on.
+    timeframe: of the candles its manifest says it was trained on.  votes: what they mean about every candle instead:
+    direction, size and confidence before they are squashed, so that 0 is the middle of each range.
     """
-    shared = _busy_arrays(seed)
+    shared = _busy_arrays(seed) if votes is None else _steady_arrays(votes)
+    scale = 0.02 if votes is None else 0.0
     blobs = []
     for index in range(members):
         noise = np.random.default_rng(1000 * seed + index)
         arrays = {
-            name: (values + noise.normal(scale=0.02, size=values.shape)).astype(np.float32)
+            name: (values + noise.normal(scale=scale, size=values.shape)).astype(np.float32)
             for name, values in shared.items()
         }
         blobs.append(safetensors.numpy.save(arrays))
@@ -67,6 +76,13 @@ def _busy_arrays(seed: int) -> dict[str, Any]:
     # A direction that swings past both thresholds, and steps that are worth an order.
     arrays[last][0] *= 3.0
     arrays[last.replace("weight", "bias")][:] = (0.0, 0.6, 0.8)
+    return arrays
+
+
+def _steady_arrays(votes: tuple[float, float, float]) -> dict[str, Any]:
+    arrays = {name: np.zeros_like(values) for name, values in random_arrays(0, N_OBSERVATION).items()}
+    last = max(name for name in arrays if name.endswith("bias"))
+    arrays[last][:] = votes
     return arrays
 
 

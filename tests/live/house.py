@@ -68,7 +68,10 @@ class Life:
 
 
 class House:
-    """See the module. dialect: exchange the venue speaks like.  balances: of the account at the venue."""
+    """See the module. dialect: exchange the venue speaks like.  balances: of the account at the venue.
+
+    move: how far the price goes within a candle, as a share of it.
+    """
 
     def __init__(
         self,
@@ -80,6 +83,7 @@ class House:
         seed: int = 1,
         balances: str = "USDT=100000,BNB=10",
         history: int = 2_600,
+        move: float = 0.01,
         **changes: Mapping[str, Any],
     ) -> None:
         self.root = root
@@ -89,6 +93,7 @@ class House:
         self.seed = seed
         self._balances = balances
         self._history = history
+        self._move = move
         self.model = write_bundle(root / "models", timeframe="1m")
         self.audit_path = root / "audit.jsonl"
         self._changes = changes
@@ -114,7 +119,7 @@ class House:
         command = [
             sys.executable, "-m", "daemon.testvenue", "--dialect", self.dialect, "--present", "--timeframe", "1m",
             "--history", str(self._history), "--speed", str(self.speed), "--seed", str(self.seed),
-            "--account", f"{KEY}:{SECRET}:{self._balances}", "--audit", str(self.audit_path),
+            "--move", str(self._move), "--account", f"{KEY}:{SECRET}:{self._balances}", "--audit", str(self.audit_path),
         ]  # fmt: skip
         for symbol in self.symbols:
             command += ["--symbol", f"{symbol}@{PRICES[symbol]}"]
@@ -239,7 +244,7 @@ class House:
         for symbol in self.symbols:
             base, _, quote = symbol.partition("/")
             assert abs(self.total(base) - held[symbol] - foreign.get(base, 0.0)) < 1e-9, symbol
-            stops = [o for o in self.open_orders() if o["symbol"] == symbol and o["stop_price"] is not None]
+            stops = [o for o in self.open_orders() if o["symbol"] == symbol and float(o["stop_price"]) > 0.0]
             is_sellable = held[symbol] * float(self.client.state()["prices"][symbol]) >= 10.0
             assert len(stops) == is_sellable, (symbol, held[symbol], stops)
             if stops:

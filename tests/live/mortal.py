@@ -133,8 +133,8 @@ class Mortal:
         return self._about_order(life.client_id, life.order.side, life.order.kind)
 
     def _withdrawing(self) -> frozenset[str]:
-        """Return "cancel" while an order that is no stop is to be ended."""
-        abouts = (self._about_life(life) for life in self._lives() if not life.is_stop)
+        """Return "cancel" while an order is to be ended."""
+        abouts = (self._about_life(life) for life in self._lives())
         return frozenset({"cancel"} if any("cancel" in about for about in abouts) else ())
 
     def _on_create(self, _venue: CcxtVenue, request: Request) -> None:

@@ -116,6 +116,8 @@ class Nursery:
         )
         self._lock = threading.Lock()
         self._alive: set[int] = set()
+        self._ended: dict[int, int] = {}
+        self._codes: dict[int, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -148,14 +150,18 @@ class Nursery:
         return pid
 
     def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
-        """Send a signal."""
-        self._ask(do="kill", pid=pid, signal=int(number))
+        """Send a signal, unless it is known to have ended."""
+        if pid not in self._codes:
+            self._ask(do="kill", pid=pid, signal=int(number))
 
     def wait(self, pid: int, timeout_s: float) -> int | None:
         """Return the exit code, -9 for a kill; None when it still lives after `timeout_s`."""
-        code = self._ask(do="wait", pid=pid, timeout_s=timeout_s)
+        code = self._codes.get(pid)
+        if code is None:
+            code = self._ask(do="wait", pid=pid, timeout_s=timeout_s)
         if code is not None:
             self._alive.discard(pid)
+            self._codes[pid] = code
         return code
 
     def _ask(self, **asked: Any) -> int | None:

@@ -1,0 +1,143 @@
+"""A house whose ensemble always wants to buy and whose price hardly moves, so that a test knows what comes next.
+
+    with Rehearsal(tmp_path, nursery) as house:
+        house.client.fault("POST order", "drop_reply", having=PURCHASE)
+        house.begin()
+        house.until_bought(1)
+        house.finish()
+
+A purchase of an eighth of the equity leaves at every candle until half of it is spent; `ask("flatten")` sells. `finish`
+stops the daemon and holds what every test of a fault must find; a second life then must find nothing to reconcile.
+"""
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from daemon.control import call
+from tests.fakes.serving import BTC, write_bundle
+from tests.live.house import House, Life
+from tests.live.nursery import Nursery
+
+PURCHASE = {"side": "BUY"}
+STOP = {"type": "STOP_LOSS*"}
+Payload = Mapping[str, Any]
+_ALWAYS_BUY = (2.0, 0.0, 0.0)
+
+
+class Rehearsal(House):
+    """See the module. changes: of the configuration, by section."""
+
+    def __init__(self, root: Path, nursery: Nursery, *, move: float = 0.0005, **changes: Any) -> None:
+        super().__init__(root, move=move, **changes)
+        self._nursery = nursery
+        self._lives = 0
+        self.model = write_bundle(root / "models", timeframe="1m", votes=_ALWAYS_BUY)
+        self.say_ready()
+        self.life: Life | None = None
+
+    def __exit__(self, *_: object) -> None:
+        if self.life is not None and not self.life.is_over:
+            self.life.kill()
+        super().__exit__()
+
+    # ---- the daemon ---------------------------------------------------------------------------------------------
+    def begin(self, *, is_ready: bool = True) -> Life:
+        """Begin a life of the daemon; is_ready: and wait until it trades."""
+        self._lives += 1
+        seen = self.log.count('"event":"ready"')
+        self.life = self.live(self._nursery)
+        if is_ready:
+            self.so(lambda: self.log.count('"event":"ready"') > seen, "ready to trade")
+        return self.life
+
+    def so(self, is_so: Any, what: str, timeout_s: float = 60.0) -> None:
+        """Wait until something is so, while the daemon lives."""
+        self.until(is_so, what, timeout_s, self.life)
+
+    def ask(self, verb: str) -> dict[str, Any]:
+        """Ask the running daemon for something, over its socket."""
+        return asyncio.run(call(self.root / "house.sock", verb, {}))
+
+    def hand(self, command: str, **values: Any) -> dict[str, Any]:
+        """Do something to our account at the venue by hand."""
+        (account,) = self.ready["accounts"]
+        return self.client.do(command, account=account, **values)
+
+    def end(self) -> None:
+        """Stop the daemon as a person does."""
+        assert self.life is not None
+        assert self.life.kill(signal.SIGTERM) == 0, self.log[-3000:]
+
+    def finish(self) -> None:
+        """Stop the daemon, compare journal and venue, and see that another life finds nothing to put right."""
+        self.client.do("clear_faults")
+        if self.life is not None and not self.life.is_over:
+            self.end()
+        self.check()
+        before = len(self.entries("external"))
+        self.begin()
+        self.end()
+        assert len(self.entries("external")) == before, self.entries("external")[before:]
+        self.check()
+
+    # ---- what happened ------------------------------------------------------------------------------------------
+    def held(self, asset: str = "BTC") -> float:
+        return self.total(asset)
+
+    def reports(self, client_id: str, *events: str) -> list[Payload]:
+        """Return what the journal says happened to an order, oldest first."""
+        told = [payload for payload in self.entries("order") if payload["client_id"] == client_id]
+        return [payload for payload in told if not events or payload["event"] in events]
+
+    def events(self, client_id: str) -> list[str]:
+        return [payload["event"] for payload in self.reports(client_id)]
+
+    def decided(self, side: str = "buy") -> list[str]:
+        """Return the client ids of the orders that decisions approved, oldest first."""
+        orders = [payload["order"] for payload in self.entries("decision")]
+        return [order["client_id"] for order in orders if order is not None and order["side"] == side]
+
+    def reasons(self) -> list[str]:
+        return [payload["reason"] for payload in self.entries("decision")]
+
+    def sent(self, client_id: str) -> list[Payload]:
+        """Return the requests for new orders under an id that reached the venue, taken or not."""
+        requests = self.client.audit(kind="request")
+        return [r for r in requests if r["method"] == "POST" and client_id in str(r["params"])]
+
+    def asked(self, method: str, path: str) -> list[Payload]:
+        """Return the requests that reached the venue, by method and end of the path."""
+        requests = self.client.audit(kind="request")
+        return [r for r in requests if r["method"] == method and r["path"].endswith(path)]
+
+    def traded(self, *, side: str = "buy", by_stop: bool | None = None) -> list[Payload]:
+        """Return the trades of our orders at the venue."""
+        found = [r for r in self.client.audit(kind="fill") if r["is_api"] and r["side"] == side]
+        return [r for r in found if by_stop is None or r["type"].startswith("stop") is by_stop]
+
+    def stops(self) -> list[dict[str, Any]]:
+        """Return our protective stops that rest at the venue."""
+        return [order for order in self.open_orders() if order["stop_price"] not in {None, "0"} and order["is_api"]]
+
+    def until_bought(self, count: int) -> None:
+        """Wait for so many purchases that have ended at the venue and are in the books, all protected."""
+        self.so(lambda: len({f["client_id"] for f in self.fills() if f["side"] == "buy"}) >= count, f"{count} bought")
+
+    def until_protected(self, symbol: str = BTC) -> None:
+        """Wait until one stop rests that covers all that can be sold."""
+        base = symbol.partition("/")[0]
+
+        def is_so() -> bool:
+            stops = [stop for stop in self.stops() if stop["symbol"] == symbol]
+            return len(stops) == 1 and 0.0 <= self.total(base) - float(stops[0]["quantity"]) < 0.00002
+
+        self.so(is_so, "one stop of everything")
+
+
+class Rehearse(Protocol):
+    """Makes a rehearsal of a test's own: the fixture `rehearse`."""
+
+    def __call__(self, **changes: Any) -> Rehearsal: ...
