@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from daemon.app_live import LiveAccount
 
 _LAG_EVERY_S = 0.5
+_BLOCKED_S = 1.0
+"""A loop that nothing ran in for so long is worth a line in the log."""
 _log = structlog.get_logger()
 _Answer = TypeVar("_Answer")
 
@@ -370,7 +372,10 @@ class App:
         while True:
             before_s = self._clock.monotonic_s()
             await self._clock.sleep_s(_LAG_EVERY_S)
-            metrics.observe_loop_lag(max(0.0, self._clock.monotonic_s() - before_s - _LAG_EVERY_S))
+            lag_s = max(0.0, self._clock.monotonic_s() - before_s - _LAG_EVERY_S)
+            metrics.observe_loop_lag(lag_s)
+            if lag_s >= _BLOCKED_S:
+                _log.warning("loop_blocked", seconds=round(lag_s, 3))
 
     async def _feed_watchdog(self, watchers: _Watchers) -> None:
         interval_s = self._notifier.watchdog_s

@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--move", type=float, default=0.01, help="how far the walk goes within a candle, a share")
     parser.add_argument("--audit", type=Path, help="file that the audit is appended to")
     parser.add_argument("--seed", type=int, default=0, help="of the walk, and of faults with a probability")
+    parser.add_argument("--every-candle", action="store_true", help="show all history, where the exchange does not too")
     parser.add_argument("--toml", action="store_true", help="print the options as TOML too")
     return parser
 
@@ -105,7 +106,7 @@ def _venue(options: argparse.Namespace, clock: Clock) -> TestVenue:
     is_pinned = bool(options.candles) and not options.present
     return TestVenue(
         markets, clock=clock, dialect=options.dialect, seed=options.seed, audit_path=options.audit,
-        checks_time=not is_pinned,
+        checks_time=not is_pinned, shows_every_candle=options.every_candle,
     )  # fmt: skip
 
 

@@ -220,9 +220,10 @@ class Book:
 
     def meet(self, market: Market, order: BookOrder, quantity: Decimal) -> None:
         """Let somebody trade with a resting order at its own price, as far as `quantity` goes; the price stays."""
-        take = min(quantity, order.remaining)
+        take, last = min(quantity, order.remaining), market.last
         if order in market.resting and take > ZERO:
             self._fill(market, order, Match(order, order.price, take), is_maker=True)
+            market.last = last
             self._tell_book(market)
             self._tell_balances()
 

@@ -15,6 +15,7 @@ class Habits:
     then it ends when that is not there.  refuses_passed_stops: a stop whose price is passed already is refused; else
     it triggers at once.  refuses_taking_posts: a post-only order that would take is refused; else it is taken, and
     cancelled at once.  fee_mode: of accounts that say nothing else.  secrets_are_base64: keys come with such secrets.
+    candle_rows: of a market's newest candles, all that it ever shows; None shows every one.
     """
 
     stops_bind: bool = True
@@ -22,6 +23,7 @@ class Habits:
     refuses_taking_posts: bool = True
     fee_mode: FeeMode = FeeMode.RECEIVED
     secrets_are_base64: bool = False
+    candle_rows: int | None = None
 
     def check_secret(self, secret: str) -> None:
         """Raise ValueError when a key cannot have that secret here; never names it."""

@@ -31,10 +31,12 @@ HABITS = Habits(
     refuses_taking_posts=False,
     fee_mode=FeeMode.QUOTE,
     secrets_are_base64=True,
+    candle_rows=720,
 )
 """https://support.kraken.com: a stop entered beyond its price executes immediately, a post-only order that would take
 is cancelled; stop and take-profit orders may be placed for the same coins, so that neither holds them back. Fees are
-in quote unless an order asks otherwise (https://docs.kraken.com/api/docs/rest-api/add-order, oflags)."""
+in quote unless an order asks otherwise (https://docs.kraken.com/api/docs/rest-api/add-order, oflags). OHLC gives the
+newest 720 candles whatever is asked, the last one always forming."""
 
 
 class KrakenDialect:

@@ -28,8 +28,6 @@ from strategy.order import Side
 Params = Mapping[str, str]
 Result = dict[str, Any]
 
-ROWS = 720
-"""Candles that OHLC gives at most, whatever is asked; the last one is always forming."""
 _DAY_MS = 86_400_000
 _STATUSES = {Status.TRADING: "online", Status.BREAK: "cancel_only", Status.DELISTED: "delisted"}
 
@@ -82,7 +80,8 @@ class PublicApi:
         market = find_market(self._book, params.get("pair", ""))
         since_s = _number(params, "since", -1)
         span_ms = _number(params, "interval", 1) * 60_000
-        rows = [row for row in candles(self._book, market, span_ms) if row[0] > since_s][-ROWS:]
+        rows = [row for row in candles(self._book, market, span_ms) if row[0] > since_s]
+        rows = rows[-(self._book.habits.candle_rows or len(rows)) :]
         return {pair_id(market): rows, "last": rows[-2][0] if len(rows) > 1 else 0}
 
     def _ticker(self, params: Params) -> Result:

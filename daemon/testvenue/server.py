@@ -12,6 +12,7 @@ In a program of its own see `__main__.py`; inside a test:
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -46,6 +47,7 @@ class TestVenue:
 
     dialect: the exchange it behaves and speaks like (see `DIALECTS`). Raises ValueError for one that is not known.
     checks_time: refuse requests whose timestamp is off, as venues do; off for a venue whose time is pinned.
+    shows_every_candle: also where the exchange itself shows only the newest.
     weight_per_minute: request weight a client may use, in the dialect's own units.
     """
 
@@ -60,6 +62,7 @@ class TestVenue:
         seed: int = 0,
         audit_path: Path | None = None,
         checks_time: bool = True,
+        shows_every_candle: bool = False,
         weight_per_minute: int = 6_000,
     ) -> None:
         self.clock = clock
@@ -67,6 +70,8 @@ class TestVenue:
         if dialect not in DIALECTS:
             raise ValueError(f"no dialect {dialect!r}; there are {', '.join(sorted(DIALECTS))}")
         speaker, self.habits = DIALECTS[dialect]
+        if shows_every_candle:
+            self.habits = replace(self.habits, candle_rows=None)
         self.book = Book(markets, now_ms=self.time.now_ms, habits=self.habits)
         self.audit = Audit(now_ms=self.time.now_ms, name_of=self._name_of, path=audit_path)
         self.book.listen(self.audit.hear)

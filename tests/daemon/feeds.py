@@ -1,4 +1,4 @@
-"""The feed beside a venue that follows a script: both in this process, ccxt's own `binance` between them, unmodified."""
+"""The feed beside a venue that follows a script: one process, and ccxt's own `binance`, unmodified, between them."""
 
 import asyncio
 import math

@@ -18,6 +18,7 @@ from daemon.errors import ConfigError, TransientError
 from daemon.feed_ccxt import CcxtFeed
 from daemon.ports import CandleGroup, FeedEvent, FeedHealth, FeedStatus, Gap, LateCandle, MarketTrade
 from strategy.candle import Timeframe
+from tests.daemon.feeds import FIRST, NAN, SPAN, SPEED, FastClock, at, candle, feed_of, live, reading, venue_with
 from tests.fakes.binance import Values, walk
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.live_settings import EntryStyle, OrderStyle
-from daemon.order_price import Unfit, request_for, stop_for
+from daemon.order_price import Unfit, request_for, stop_for, whole_lots, within_balance
 from daemon.venue import Market, Quote, Request, RequestKind
 from strategy.order import Order, OrderKind, Side
 from tests.fakes.live import instrument, settings
@@ -153,3 +153,16 @@ def test_a_purchase_shrinks_to_what_our_cash_covers_at_its_limit_price_with_the_
 
 def test_a_sale_does_not_depend_on_cash() -> None:
     assert sent(request_for(order(Side.SELL), 1.0, QUOTE, MARKET, settings(), funds=0.0)).quantity == 1.0
+
+
+@pytest.mark.parametrize(
+    ("quantity", "free", "offered"),
+    [
+        (3.996, 3.9959999999999996, 3.996),  # what float64 leaves behind is no shortfall
+        (1.0, 2.0, 1.0),
+        (1.0, 0.9985, 0.998),  # a fee in base
+        (1.0, 0.5, 1.0),  # a real difference, which the venue has to state
+    ],
+)
+def test_a_sale_shrinks_for_fees_and_for_nothing_else(quantity: float, free: float, offered: float) -> None:
+    assert whole_lots(instrument(), within_balance(quantity, free)) == offered

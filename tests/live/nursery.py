@@ -30,6 +30,7 @@ from daemon.errors import SacdError
 from daemon.venue_import import only_exchange
 from tests.fakes.serving import ROOT
 from tests.live.mortal import Mortal, later_schema
+from tests.live.plants import plant
 
 KILLED = -9
 
@@ -40,6 +41,7 @@ def _live(asked: Mapping[str, Any]) -> int:
     if asked["is_later"]:
         later_schema(setattr)
     Mortal(path, asked["death"]).begin()
+    plant(path)
     clock = None if asked["clock"] is None else ScaledClock(**asked["clock"])
     with path.with_suffix(".log").open("a", encoding="utf-8") as log:
         for descriptor in (1, 2):  # whatever this process says is found beside its log, and not in our answers

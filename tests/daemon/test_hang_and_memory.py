@@ -1,0 +1,147 @@
+"""A loop that hangs, memory that runs out, memory that grows (rows 46 and 47), in a daemon on paper."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from daemon import journal_reader
+from daemon.replay import replay
+from tests.daemon.programs import SACD, Running
+from tests.fakes.serving import Place, make_place
+
+_PLANTED = """
+import sys, time, resource
+from daemon.engine import Engine
+carry, count = Engine._on_candles, 0
+async def planted(self, group):
+    global count
+    count += 1
+{plant}
+    return await carry(self, group)
+Engine._on_candles = planted
+from daemon.__main__ import main
+main()
+"""
+_BLOCKS = """
+    if count == 5:
+        time.sleep(1.5)
+    if count == 10:
+        time.sleep(120)
+"""
+_EATS = """
+    if count == 5:
+        resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+        eaten = []
+        while True:
+            eaten.append(bytearray(1 << 28))
+"""
+
+
+def _planted(place: Place, plant: str, **environ: str) -> Running:
+    return Running(place.config, command=[SACD[0], "-c", _PLANTED.format(plant=plant), "run"], **environ)
+
+
+class Manager:
+    """What systemd hears, and what it does about silence."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+
+    def hear(self, timeout_s: float) -> str:
+        """Return the next message, "" when none comes in time."""
+        self._socket.settimeout(timeout_s)
+        try:
+            return self._socket.recv(4_096).decode()
+        except TimeoutError:
+            return ""
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@contextmanager
+def listening(place: Place) -> Iterator[Manager]:
+    manager = Manager(place.root / "notify")
+    try:
+        yield manager
+    finally:
+        manager.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    made = make_place(tmp_path)
+    made.configure(market={"candles_per_second": 20.0})
+    return made
+
+
+@pytest.mark.fault(46)
+def test_a_loop_that_hangs_is_told_then_left_unfed_aborted_with_a_dump_and_continued(place: Place) -> None:
+    with (
+        listening(place) as manager,
+        _planted(place, _BLOCKS, NOTIFY_SOCKET=str(place.root / "notify"), WATCHDOG_USEC=str(2_000_000)) as running,
+    ):
+        blocked = running.wait_for("loop_blocked")
+        assert 1.0 <= blocked["seconds"] <= 3.0
+        heard = []
+        while (message := manager.hear(2.0)) or "WATCHDOG=1" not in heard:  # as systemd waits
+            heard.append(message)
+        code, _, said = running.signal(signal.SIGABRT)
+    assert code == -signal.SIGABRT
+    assert heard[0].startswith("READY=1")
+    assert "Fatal Python error: Aborted" in said
+    assert "in planted" in said, "the dump names where the loop hung"
+    assert journal_reader.verify(place.journal()).is_sound
+    _goes_on(place)
+
+
+@pytest.mark.fault(47)
+def test_memory_that_runs_out_ends_the_daemon_and_the_next_one_goes_on(place: Place) -> None:
+    with _planted(place, _EATS) as running:
+        code, said = running.end()
+    assert code == 1
+    assert "failed unexpectedly: MemoryError" in said
+    assert journal_reader.verify(place.journal()).is_sound
+    _goes_on(place)
+
+
+@pytest.mark.fault(47)
+def test_ten_thousand_candles_leave_memory_files_and_tasks_where_they_were(place: Place) -> None:
+    place.configure(market={"candles_per_second": 0.0}, log={"level": "warning"})
+    with Running(place.config) as running:
+        process, path = psutil.Process(running.process.pid), place.journal()
+        _until(running, path, 4_000)
+        before, files = process.memory_info().rss, process.num_fds()
+        threads = process.num_threads()
+        _until(running, path, 14_000)
+        grown, more = process.memory_info().rss - before, process.num_fds() - files
+        assert process.num_threads() <= threads + 1
+        assert running.signal(signal.SIGTERM)[0] == 0
+    assert grown < 12 << 20, f"{grown / 2**20:.1f} MiB more after 10,000 entries"
+    assert more <= 2
+    assert replay(path, place.root / "models").differ == 0
+
+
+def _goes_on(place: Place) -> None:
+    """A new life continues the account, and every decision comes out again."""
+    before = journal_reader.tail(place.journal(), 1)[0].seq
+    with Running(place.config) as running:
+        assert running.wait_for("started")["resumed"] is True
+        running.wait_for("candle", 5)
+        assert running.signal(signal.SIGTERM)[0] == 0
+    assert journal_reader.tail(place.journal(), 1)[0].seq > before
+    assert replay(place.journal(), place.root / "models").differ == 0
+
+
+def _until(running: Running, path: Path, seq: int) -> None:
+    """Wait until the journal holds so many entries."""
+    while not path.exists() or not (last := journal_reader.tail(path, 1)) or last[0].seq < seq:
+        assert running.process.poll() is None, running.raw[-5:]
+        os.sched_yield()
