@@ -17,6 +17,7 @@ from daemon.order_send import OrderSender
 from daemon.order_watch import OrderWatch, happens_within
 from daemon.ports import Books, Clock
 from daemon.protection import Protection
+from daemon.rate_budget import Purpose, spending
 from daemon.venue import Balance, Quote, Request, RequestKind, Venue, VenueRefused
 from strategy.order import Order, OrderStatus, Side
 
@@ -119,7 +120,8 @@ class OrderDesk:
         elif life.order.side is Side.BUY:
             await self._buy(life)
         else:
-            await self._sell(life)
+            with spending(Purpose.EXIT):  # also its price, balance and the stop that stands aside
+                await self._sell(life)
         if life.order.side is Side.SELL:
             self._protection.reconsider(life.symbol)
 

@@ -21,6 +21,7 @@ from daemon.order_send import OrderSender
 from daemon.order_watch import OrderWatch, happens_within
 from daemon.outbox import Outbox
 from daemon.ports import Books, Clock, StopLost
+from daemon.rate_budget import Purpose, spending
 from daemon.venue import Quote, RefusalKind, Venue, VenueOrder, VenueRefused
 from strategy.order import Order, OrderState, OrderStatus
 
@@ -149,7 +150,8 @@ class Protection:
             await guard.changed.wait()
             async with guard.lock:
                 guard.changed.clear()
-                lost = await self._tend(guard)
+                with spending(Purpose.EXIT):
+                    lost = await self._tend(guard)
             if lost is None:
                 continue
             pause_s = guard.quiet_until_s - self._clock.monotonic_s()

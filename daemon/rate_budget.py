@@ -49,6 +49,19 @@ class Purpose(IntEnum):
 _purpose: ContextVar[Purpose] = ContextVar("rate_purpose", default=Purpose.PUBLIC)
 
 
+@contextmanager
+def spending(purpose: Purpose) -> Iterator[None]:
+    """Mark the requests made inside, and in tasks begun inside, as being at least for `purpose`; PUBLIC outside.
+
+    What a more urgent purpose needs to know, a price or a balance, is as urgent as that.
+    """
+    token = _purpose.set(max(purpose, _purpose.get()))
+    try:
+        yield
+    finally:
+        _purpose.reset(token)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Law:
     """How a bucket behaves: `burst` units at most, `rate` units more per second."""
@@ -155,12 +168,9 @@ class RateBudget:
 
     @contextmanager
     def purpose(self, purpose: Purpose) -> Iterator[None]:
-        """Mark the requests made inside, and in tasks begun inside, as being for `purpose`; PUBLIC outside."""
-        token = _purpose.set(purpose)
-        try:
+        """Do as `spending`."""
+        with spending(purpose):
             yield
-        finally:
-            _purpose.reset(token)
 
     def quiet(self, seconds: float) -> None:
         """Let nothing leave for `seconds` (at least 1), after a 429 or 418: what the venue put into Retry-After.

@@ -1,6 +1,5 @@
 """A loop that hangs, memory that runs out, memory that grows (rows 46 and 47), in a daemon on paper."""
 
-import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -114,18 +113,17 @@ def test_memory_that_runs_out_ends_the_daemon_and_the_next_one_goes_on(place: Pl
 
 @pytest.mark.fault(47)
 def test_ten_thousand_candles_leave_memory_files_and_tasks_where_they_were(place: Place) -> None:
-    place.configure(market={"candles_per_second": 0.0}, log={"level": "warning"})
+    place.configure(market={"candles_per_second": 0.0})
     with Running(place.config) as running:
         process, path = psutil.Process(running.process.pid), place.journal()
-        _until(running, path, 4_000)
-        before, files = process.memory_info().rss, process.num_fds()
-        threads = process.num_threads()
-        _until(running, path, 14_000)
-        grown, more = process.memory_info().rss - before, process.num_fds() - files
-        assert process.num_threads() <= threads + 1
+        running.wait_for("candle", 500)
+        before, files, threads = process.memory_info().rss, process.num_fds(), process.num_threads()
+        running.wait_for("candle", 10_500, timeout_s=200.0)
+        grown = process.memory_info().rss - before
+        more_files, more_threads = process.num_fds() - files, process.num_threads() - threads
         assert running.signal(signal.SIGTERM)[0] == 0
-    assert grown < 12 << 20, f"{grown / 2**20:.1f} MiB more after 10,000 entries"
-    assert more <= 2
+    assert grown < 8 << 20, f"{grown / 2**20:.1f} MiB more after 10,000 candles"
+    assert (more_files, more_threads) <= (1, 1)
     assert replay(path, place.root / "models").differ == 0
 
 
@@ -138,10 +136,3 @@ def _goes_on(place: Place) -> None:
         assert running.signal(signal.SIGTERM)[0] == 0
     assert journal_reader.tail(place.journal(), 1)[0].seq > before
     assert replay(place.journal(), place.root / "models").differ == 0
-
-
-def _until(running: Running, path: Path, seq: int) -> None:
-    """Wait until the journal holds so many entries."""
-    while not path.exists() or not (last := journal_reader.tail(path, 1)) or last[0].seq < seq:
-        assert running.process.poll() is None, running.raw[-5:]
-        os.sched_yield()

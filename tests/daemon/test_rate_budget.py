@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.clock import SystemClock
-from daemon.rate_budget import Purpose, RateBudget, law_of
+from daemon.rate_budget import Purpose, RateBudget, law_of, spending
 from daemon.rate_file import Level, RateFile
 from daemon.venue import NotSent
 from tests.fakes.clock import ManualClock
@@ -511,3 +511,16 @@ async def test_a_lock_held_by_a_stopped_process_delays_an_exit_by_a_second_at_mo
         assert not leaving.done()
         await clock.advance(0.2)
         assert leaving.done()
+
+
+async def test_what_an_exit_needs_to_know_is_as_urgent_as_the_exit() -> None:
+    clock = ManualClock()
+    budget, client = attached(clock, reserve=0.2)
+    with spending(Purpose.EXIT):
+        await client.throttle(BURST * 0.9)  # what is left is for exits alone
+        price = ask(budget, client, Purpose.QUERY)
+    other = ask(budget, client, Purpose.QUERY)
+    await clock.settle()
+    assert price.done()
+    assert not other.done()
+    other.cancel()

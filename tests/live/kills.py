@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from daemon import journal_reader
+from daemon.errors import TransientError
 from daemon.ports import Record
 from daemon.testvenue.audit_checks import naked_spans
 from tests.live.house import House, Life
@@ -18,6 +19,7 @@ from tests.live.nursery import KILLED, Nursery
 Report = Callable[[str, object], None]
 TALLY = "live kills"
 SLOWEST = "slowest protection after connecting, ms, real time"
+_STARTS = 4
 _SIZES = {"lot": Decimal("0.00001"), "min_value": Decimal(10)}
 
 
@@ -71,6 +73,8 @@ class Account:
     def deaths(self) -> list[Mapping[str, Any]]:
         """Return how lives ended that were doomed."""
         path = self.house.config.with_suffix(".deaths")
+        if not path.exists():
+            return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
     def count_logged(self, event: str) -> int:
@@ -82,11 +86,20 @@ class Account:
         self.house.until(is_so, what, timeout_s, life)
 
     def start_reconciled(self) -> Life:
-        """Begin a life and wait until it has compared the account with its books."""
+        """Begin a life and wait until it has compared the account with its books.
+
+        One that ends because the venue did not answer in time is begun again, as systemd does it.
+        """
         seen = self.count_logged("reconciled")
-        life = self.start()
-        self.live_until(lambda: self.count_logged("reconciled") > seen, "reconciled", life)
-        return life
+        for _ in range(_STARTS):
+            life = self.start()
+            self.house.until(
+                lambda life=life: life.is_over or self.count_logged("reconciled") > seen, "reconciled", 60.0
+            )
+            if not life.is_over:
+                return life
+            assert life.end() == TransientError.exit_code, self.house.log[-3000:]
+        raise AssertionError(f"it did not start in {_STARTS} attempts\n{self.house.log[-3000:]}")
 
     # ---- what must be so ----------------------------------------------------------------------------------------
     def recover(self) -> None:
@@ -100,6 +113,7 @@ class Account:
     def check(self) -> None:
         """Hold a journal that was closed cleanly against the venue, the audit, and what its writers were told."""
         self.house.check()
+        assert "failed unexpectedly" not in self.house.log
         entries = {entry.seq: entry for entry in journal_reader.read(self.house.journal)}
         self._check_acknowledged(entries)
         self._check_fills()
