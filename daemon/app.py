@@ -18,7 +18,7 @@ from rich.console import Console
 
 from daemon.app_feed import make_feed
 from daemon.app_journal import open_or_restore
-from daemon.app_status import status
+from daemon.app_status import Account, status
 from daemon.app_upkeep import Upkeep
 from daemon.app_watchers import Guarded, Readiness
 from daemon.clock import SystemClock
@@ -36,11 +36,13 @@ from daemon.metrics import MetricsSink
 from daemon.notify_systemd import SystemdNotifier
 from daemon.paths import journal_path
 from daemon.ports import Clock, Feed, FeedEvent, Sink
+from daemon.recent_news import RecentNews
 from daemon.recovery import Recovered, recover
 from daemon.redact import Redactor
-from daemon.run_record import account_of, run_record, version
+from daemon.run_record import account_of, money_of, run_record, version
 from daemon.serving import load_model, make_engine, make_trader
 from daemon.terminal import TerminalView
+from daemon.vote_watch import VoteWatch
 from strategy.bundle import Bundle
 from strategy.features import FeatureWindow
 from strategy.instrument import Instrument
@@ -63,6 +65,7 @@ class _Watchers:
 
     health: Health
     metrics: MetricsSink
+    news: RecentNews
     view: TerminalView | None
     sinks: Sequence[Sink]
 
@@ -99,6 +102,7 @@ class App:
         self._has_view = TerminalView.suits(console)
         self._log_stream = log_stream
         self._stopping = asyncio.Event()
+        self._view: TerminalView | None = None
         self._reason = "end of data"
         self._is_open = False
         self._failure: FatalError | None = None
@@ -124,6 +128,8 @@ class App:
             # What can be refused without the account has been: only now is there a file of it.
             journal, _ = open_or_restore(journal_path(self._config), self._clock, self._accept_recovery)
             stack.push_async_callback(journal.close)
+            if account is not None:
+                stack.push_async_callback(account.end)  # before the journal closes: what it still tells is written
             setup = self._setup(opened)
             trader = make_trader(setup, bundle, self._config.daemon.initial_cash)
             recovered = recover(journal_path(self._config), trader, account_of(self._config))
@@ -249,11 +255,12 @@ class App:
         )
         view = None
         if self._has_view:
-            view = TerminalView(self._console, self._clock, journal=str(path))
-        sinks: list[Sink] = [health, metrics, Readiness(self._notifier), LogSink(_log, journal=str(path))]
+            view = self._view = TerminalView(self._console, self._clock, journal=str(path))
+        news, log = RecentNews(self._clock), LogSink(_log, journal=str(path))
+        sinks: list[Sink] = [health, metrics, news, Readiness(self._notifier), log, VoteWatch(_log)]
         if view is not None:
             sinks.append(view)
-        return _Watchers(health, metrics, view, [Guarded(sink) for sink in sinks])
+        return _Watchers(health, metrics, news, view, [Guarded(sink) for sink in sinks])
 
     async def _reopen(self, engine: Engine, is_live: bool) -> None:
         """Hand what was in flight to the venue again; on a live feed an old purchase is stale and ends instead.
@@ -313,6 +320,8 @@ class App:
             warm_up=max(windows),
             at_ms=self._clock.now_ms(),
             orders=tuple(engine.memory.orders.values()),
+            exchange=config.exchange.id if config.market.source == "exchange" else "",
+            money=money_of(config) if config.is_live else "",
         )
         for sink in sinks:
             sink.publish(started)
@@ -364,9 +373,20 @@ class App:
     def _stop(self, name: str) -> None:
         self._reason = f"{name} received"
         self._stopping.set()
-        # A second signal ends the process at once; the journal is whole at every instruction.
+        _log.info("stopping", reason=self._reason)
+        if self._view is not None:
+            self._view.end_begins(self._reason)
+        # A second signal ends the process at once, also where the loop hangs; the journal is whole at every instruction.
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, self._end_at_once)
+
+    def _end_at_once(self, number: int, _frame: object) -> None:
+        if self._view is not None:
+            self._view.stop()  # else the terminal stays as the view has made it
+        print("sacd: ended at once; the next start finds out what became of it", file=sys.stderr, flush=True)  # noqa: T201
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
     async def _measure_lag(self, metrics: MetricsSink) -> None:
         while True:
@@ -387,7 +407,7 @@ class App:
     # ---- control ------------------------------------------------------------------------------------------------
     async def _control(self, engine: Engine, watchers: _Watchers, verb: str) -> dict[str, Any]:
         if verb not in COMMANDS:
-            return status(engine, watchers.health)
+            return status(engine, watchers.health, Account.of(self._config), watchers.news)
         if not self._is_open:
             raise SacdError(f"sacd is starting and cannot {verb} yet: ask again in a moment")
         try:

@@ -15,6 +15,7 @@ from daemon.broker_live import VenueBroker
 from daemon.check_result import refuse_failed
 from daemon.config import Config
 from daemon.engine import Engine
+from daemon.errors import ConfigError
 from daemon.fold import Memory
 from daemon.journal_restored import clear_marker
 from daemon.live_checks import venue_checks
@@ -23,6 +24,7 @@ from daemon.ports import Clock
 from daemon.rate_budget import RateBudget
 from daemon.reconcile import Reconciler
 from daemon.retry import Uniform
+from daemon.venue import Unauthorised
 from daemon.venue_ccxt import CcxtVenue
 from strategy.trader import Trader
 
@@ -100,13 +102,22 @@ class LiveAccount:
         if self._broker is None or self._reconciler is None:
             raise TypeError("the account is opened before it is started")
         self._following = asyncio.create_task(engine.follow(self._broker), name="news")
-        await self._beside(self._following, self._broker.start())
+        await self._beside(self._following, self._begin(self._broker, self._reconciler))
         if not is_new:
             await self._beside(self._following, self.look(is_new=False))
         clear_marker(journal_path(self._config))
         self._has_started = True
         _log.info("reconciled", exchange=self._config.exchange.id, detail=self._reconciler.words())
         return True
+
+    async def _begin(self, broker: VenueBroker, reconciler: Reconciler) -> None:
+        """Start the broker, once no order there says that the books are an old copy: they would act on what is gone."""
+        try:
+            await self._venue.open()
+            await reconciler.clear_strays()
+        except Unauthorised as error:
+            raise ConfigError(f"the venue refuses the key: {error}") from error
+        await broker.start()
 
     @staticmethod
     async def _beside(following: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> None:
@@ -135,4 +146,12 @@ class LiveAccount:
             await self._broker.close()
             if self._following is not None:
                 await asyncio.wait({self._following})
+                _tell_failure(self._following)
         await self._venue.close()
+
+
+def _tell_failure(following: asyncio.Task[None]) -> None:
+    """Log why the news could not be written to their end: it may be nothing but a consequence of what ended the run."""
+    error = None if following.cancelled() else following.exception()
+    if error is not None:
+        _log.error("news_lost", reason=str(error))

@@ -106,7 +106,7 @@ def refuse_other_journal(config: Config) -> None:
 
 def first_entry(path: Path) -> Entry | None:
     """Return how the journal at `path` begins, None when there is none, or none but an empty file."""
-    if not path.exists() or path.stat().st_size == 0:
+    if not path.exists() or path.stat().st_size == 0 or journal_reader.is_blank(path):
         return None
     return next(iter(journal_reader.read(path, limit=1)), None)
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from dataclasses import dataclass, replace
 from typing import Any
 
-from daemon import crash_points, records
+from daemon import crash_points, records, wording
 from daemon.errors import FatalError, SacdError
 from daemon.events import (
     AccountMarked,
@@ -277,9 +277,10 @@ class Engine:
 
     def _still_held(self) -> str:
         """Return what a resume does not lift, in words, "" when there is nothing."""
-        if self.trader.portfolio.day_loss < self.trader.setup.limits.daily_loss:
-            return ""
-        return "; the daily loss limit still holds until 00:00 UTC"
+        held = [f"; still {why}" for why in wording.hindrances(self.trader.risk)]
+        if self.trader.portfolio.day_loss >= self.trader.setup.limits.daily_loss:
+            held.append("; the daily loss limit still holds until 00:00 UTC")
+        return "".join(held)
 
     async def _command_orders(self, kind: str, payload: Mapping[str, Any], approved: Sequence[Approved]) -> None:
         orders = [verdict.order for verdict in approved]
@@ -297,11 +298,11 @@ class Engine:
         """
         async for group in broker.news():
             async with self._lock:
-                held = self.trader.portfolio
+                held, risk = self.trader.portfolio, self.trader.risk
                 for news in group:
                     await self._hear_broker(news)
                 await self._settle()
-                if self.trader.portfolio is not held:
+                if self.trader.portfolio is not held or self.trader.risk is not risk:
                     self._publish_account()
 
     async def _hear_broker(self, news: BrokerNews) -> None:

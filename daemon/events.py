@@ -18,6 +18,7 @@ class Started:
     history: candles already in the journal.  decisions: taken so far.  resumed: False for a new account.
     cash: quote the account started with.  warm_up: candles still missing before the first decision (0 when warm).
     orders: that had not ended, protective stops at a venue among them.
+    exchange: whose candles these are, "" for one of our own making.  money: as `run_record.money_of`, "" on paper.
     """
 
     instance: str
@@ -36,6 +37,8 @@ class Started:
     warm_up: int
     at_ms: int
     orders: Sequence[OrderStatus] = ()
+    exchange: str = ""
+    money: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

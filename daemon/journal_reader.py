@@ -59,12 +59,22 @@ def read(
 
 def has_entries(path: Path) -> bool:
     """Tell whether anything stands in the journal at `path`; a file that cannot be read is not empty."""
-    if not path.exists():
+    if not path.exists() or is_blank(path):
         return False
     try:
         return next(iter(read(path, limit=1)), None) is not None
     except SacdError:
         return True
+
+
+def is_blank(path: Path) -> bool:
+    """Tell whether nothing was made yet in the file at `path`: a first start that was killed right then leaves one."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            return bool(application == 0 and not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+    except sqlite3.Error:
+        return False
 
 
 def tail(path: str | Path, count: int) -> list[Entry]:

@@ -27,6 +27,7 @@ from daemon.events import (
 from daemon.metrics_catalogue import Catalogue
 from daemon.metrics_live import CHANGES, STEPS, LiveMetrics
 from daemon.ports import Clock, External, FeedHealth, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
+from daemon.vote_watch import saturated
 from strategy.order import Order, OrderKind, OrderState, Side
 from strategy.portfolio import Portfolio
 from strategy.risk import Approved, Hold, Refused, RiskState, TradingState, Verdict, VerdictReason
@@ -69,7 +70,7 @@ class MetricsSink:
         catalogue = Catalogue(registry)
         self._registry = registry
         self._market = _Market(catalogue, symbols, is_live=is_live)
-        self._decisions = _Decisions(catalogue)
+        self._decisions = _Decisions(catalogue, symbols)
         self._orders = _Orders(catalogue, symbols, slippage_rate)
         self._live = LiveMetrics(catalogue, symbols, clock)
         self._account = _Account(catalogue)
@@ -191,7 +192,7 @@ class _Market:
 class _Decisions:
     """What the ensemble wanted and what became of it."""
 
-    def __init__(self, make: Catalogue) -> None:
+    def __init__(self, make: Catalogue, symbols: Sequence[str]) -> None:
         self._latency = make.histogram(
             "sacd_decision_latency_seconds", "From the candles' arrival to their decisions on disk", _DECISION_S
         )
@@ -213,6 +214,11 @@ class _Decisions:
         self._distance = make.gauge(
             "sacd_distribution_distance", "How unlike the training data the features are; 1 is typical", "symbol"
         )
+        self._saturated = make.counter(
+            "sacd_saturated_votes_total", "Votes of members whose direction was at the end of its range", "symbol"
+        )
+        for symbol in symbols:
+            self._saturated.labels(symbol)
         self._model = make.info("sacd_model", "The ensemble that serves", "id")
         self._members = make.gauge("sacd_model_members", "Members of the ensemble that serves")
         self._model_id: str | None = None
@@ -234,6 +240,7 @@ class _Decisions:
             self._distance.labels(symbol).set(sight.distance)
         if votes is not None:
             self._disagreement.labels(symbol).set(decision.disagreement)
+            self._saturated.labels(symbol).inc(saturated(votes))
             if event.model_id != self._model_id:
                 self.serve(event.model_id, len(votes))
 

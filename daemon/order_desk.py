@@ -182,9 +182,12 @@ class OrderDesk:
             if life.withdrawn or quantity <= 0.0:
                 return self._leave(life, life.withdrawn or "nothing sellable is left")
             prepared = await self._prepare(life, quantity)
-            if prepared is not None:
-                await self._sender.send(life, *prepared)
-                await self._watch.settle(life)
+            if prepared is None:
+                return None
+            if life.withdrawn:  # asking for the price took time
+                return self._leave(life, life.withdrawn)
+            await self._sender.send(life, *prepared)
+            await self._watch.settle(life)
         return None
 
     async def _sellable(self, order: Order) -> float:

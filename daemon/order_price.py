@@ -22,6 +22,8 @@ class Unfit:
 
 _NOISE = 1e-9
 """What sums of amounts leave behind, as a share; a venue tells amounts to eight digits or more."""
+_HAIR = 0.01
+"""The same, in lots."""
 _LEFT_BY_FEES = 0.01
 _ROUNDING = 1e-12
 """What float64 leaves behind, as a share: 100 x 1.005 is 100.5, not a tick less."""
@@ -52,9 +54,10 @@ def request_for(
     if order.side is Side.BUY:
         quantity = min(quantity, max(funds, 0.0) / (limit * (1.0 + (market.taker or 0.0))))
     amount = whole_lots(market.instrument, min(quantity, market.max_quantity or quantity))
-    if small := too_small(amount, limit, market):
+    has_price = is_maker or settings.order is not OrderStyle.MARKET
+    if small := too_small(amount, limit if has_price else min(limit, _now(quote, limit)), market):
         return Unfit(detail=small)
-    if settings.order is OrderStyle.MARKET and not is_maker:
+    if not has_price:
         kind, price = RequestKind.MARKET, None
     else:
         kind, price = RequestKind.POST_ONLY if is_maker else RequestKind.LIMIT_IOC, limit
@@ -98,7 +101,9 @@ def within_balance(quantity: float, free: float) -> float:
 
 def whole_lots(instrument: Instrument, quantity: float) -> float:
     """Return the lots in a quantity that sums and differences of float64 have left a hair below the grid, or above."""
-    return instrument.floor_quantity(max(quantity, 0.0) * (1.0 + _NOISE))
+    amount = max(quantity, 0.0)
+    # Never near a whole lot, however many lots it is: a thousand-millionth of ten coins is one lot of 0.00000001.
+    return instrument.floor_quantity(amount + min(amount * _NOISE, _HAIR * instrument.lot))
 
 
 def too_small(quantity: float, price: float, market: Market) -> str:
@@ -106,6 +111,8 @@ def too_small(quantity: float, price: float, market: Market) -> str:
     instrument = market.instrument
     if quantity <= 0.0:
         return f"less than one lot of {quantity_words(instrument.lot)} {instrument.base}"
+    if market.min_quantity is not None and quantity < market.min_quantity:
+        return f"{quantity_words(quantity)} {instrument.base} below the minimum of {quantity_words(market.min_quantity)}"
     if quantity * price < instrument.min_notional:
         value, least = price_words(quantity * price), price_words(instrument.min_notional)
         return f"value {value} {instrument.quote} below the minimum of {least}"
@@ -140,10 +147,14 @@ def _exit_price(order: Order, quote: Quote, settings: LiveSettings) -> float:
 
 def _on_grid(limit: float, side: Side, quote: Quote, market: Market) -> float:
     """Return the price on the tick grid and inside the venue's band around the present price."""
-    instrument = market.instrument
-    now = next((price for price in (quote.last, quote.bid, quote.ask) if price), limit)
+    instrument, now = market.instrument, _now(quote, limit)
     if side is Side.BUY:
         highest = limit if market.highest_price is None else min(limit, now * market.highest_price)
         return max(instrument.floor_price(highest * (1.0 + _ROUNDING)), instrument.tick)
     lowest = limit if market.lowest_price is None else max(limit, now * market.lowest_price)
     return max(instrument.ceil_price(lowest * (1.0 - _ROUNDING)), instrument.tick)
+
+
+def _now(quote: Quote, otherwise: float) -> float:
+    """Return the present price, as far as it is known: what a venue counts bands and market orders by."""
+    return next((price for price in (quote.last, quote.bid, quote.ask) if price), otherwise)

@@ -58,7 +58,7 @@ class Reconciler:
         Raises ConfigError for orders with our prefix that the books do not know, and for too little cash to open
         with; TransientError when the venue has no usable answer, or the account never rests while we recover.
         """
-        await self._clear_strays()
+        await self.clear_strays()
         if self._books.foreign(await self._quote()) is None:
             return await self._open()
         rule = ExternalRule.ADOPT if self._accept_recovery else self._settings.external
@@ -191,8 +191,12 @@ class Reconciler:
         return opening(coins, self._settings.instance, self._clock.now_ms())
 
     # ---- orders nobody knows ------------------------------------------------------------------------------------
-    async def _clear_strays(self) -> None:
-        """Refuse, or cancel if asked to, open orders that bear our prefix and are in no book of ours."""
+    async def clear_strays(self) -> None:
+        """Refuse, or cancel if asked to, open orders that bear our prefix and are in no book of ours.
+
+        They say that the books are old, or that somebody else uses our name, so a start asks before the books act.
+        Raises ConfigError naming them, TransientError when the venue does not answer or does not end them.
+        """
         strays = await self._strays()
         if not self._accept_recovery:
             self._refuse(strays)

@@ -1,52 +1,99 @@
 """Tables and lines that the short-lived verbs print: status, models, journal entries, differences."""
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from daemon import wording
 from daemon.fold import Difference
 from daemon.models import Listed
 from daemon.ports import Entry
+from strategy.order import OrderKind, OrderState
+
+_NEWS_SHOWN = 5
 
 
 def status_table(answer: Mapping[str, Any]) -> RenderableType:
     """Return what `sacd status` shows of the daemon's answer."""
-    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, words in _facts(answer):
+        facts.add_row(name, words if isinstance(words, Text) else Text(words))  # as it stands: never as markup
+    return Group(facts, Text(), _positions(answer))
+
+
+def _facts(answer: Mapping[str, Any]) -> Iterator[tuple[str, str | Text]]:
     state = answer["state"].upper() + (" (paused)" if answer["paused"] else "")
     reason = f", {answer['reason'].replace('_', ' ')}" if answer["reason"] else ""
     hold = answer["hold_equity"]
-    for name, value in (
-        ("state", f"{state}{reason}"),
-        ("ensemble", answer["model"]),
-        ("equity", f"{answer['equity']:,.2f}"),
-        ("buy and hold", "not begun" if hold is None else f"{hold:,.2f}"),
-        ("drawdown", f"{answer['drawdown']:.2%}"),
-        ("cash", f"{answer['cash']:,.2f}"),
-        ("fees", f"{answer['fees']:,.2f}"),
-        ("decisions", f"{answer['decisions']:,}"),
-        ("in flight", f"{answer['orders_in_flight']} orders"),
-        ("health", ", ".join(answer["health"]["reasons"]) or "ready"),
-    ):
-        facts.add_row(name, value)
+    yield "account", _account(answer)
+    yield "state", f"{state}{reason}"
+    for why in answer["no_exposure"]:
+        yield "", Text(why, "yellow")
+    yield "ensemble", answer["model"]
+    yield "equity", f"{answer['equity']:,.2f}"
+    yield "buy and hold", "not begun" if hold is None else f"{hold:,.2f}"
+    yield "drawdown", f"{answer['drawdown']:.2%}"
+    yield "cash", f"{answer['cash']:,.2f}"
+    yield "fees", f"{answer['fees']:,.2f}"
+    if answer["foreign"] is not None:
+        amounts = (f"{amount:,.8g} {asset}" for asset, amount in answer["foreign"].items() if amount != 0.0)
+        yield "not ours", ", ".join(amounts) or "nothing"
+    yield "decisions", f"{answer['decisions']:,}"
+    yield "in flight", ", ".join(map(_order_words, _in_flight(answer))) or "nothing"
+    yield "health", Text(", ".join(answer["health"]["reasons"]), "yellow") if answer["health"]["reasons"] else "ready"
+    for i, news in enumerate(answer["news"][:_NEWS_SHOWN]):
+        yield "" if i else "lately", f"{_utc(news['at_ms'])}  {news['what']}"
+
+
+def _account(answer: Mapping[str, Any]) -> Text:
+    where = f" at {answer['exchange']}" if answer["exchange"] else ""
+    words = Text(f"{answer['instance']}, {answer['mode']}{where}")
+    if answer["money"]:
+        words.append(f", {wording.money_words(answer['money'])}", "bold red" if answer["money"] == "real" else "bold")
+    return words
+
+
+def _in_flight(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [order for order in answer["orders"] if order["kind"] != OrderKind.STOP]
+
+
+def _order_words(order: Mapping[str, Any]) -> str:
+    state = wording.ORDER_STATES[OrderState(order["state"])]
+    return f"{order['side']} {order['quantity']:,.8g} {order['symbol']} ({state})"
+
+
+def _positions(answer: Mapping[str, Any]) -> Table:
+    is_live = answer["money"] is not None
     positions = Table("symbol", box=None, pad_edge=False)
     for name in ("quantity", "entry", "last", "exposure", "unrealised", "stop"):
         positions.add_column(name, justify="right")
+    if is_live:
+        positions.add_column("at the venue", justify="right")
     for symbol, held in answer["positions"].items():
-        stop = "" if held["stop"] is None else f"{held['stop']:,.8g}"
-        positions.add_row(
-            symbol,
+        is_held = held["quantity"] > 0.0
+        cells = [
             f"{held['quantity']:,.8g}",
-            f"{held['average_entry']:,.8g}" if held["quantity"] else "",
+            f"{held['average_entry']:,.8g}" if is_held else "",
             f"{held['mark']:,.8g}",
             f"{held['exposure']:.1%}",
-            f"{held['unrealised_return']:+.2%}" if held["quantity"] else "",
-            stop,
-        )
-    return Group(facts, Text(), positions)
+            f"{held['unrealised_return']:+.2%}" if is_held else "",
+            "" if held["stop"] is None else f"{held['stop']:,.8g}",
+        ]
+        positions.add_row(symbol, *cells, *([_protection(held)] if is_live else []))
+    return positions
+
+
+def _protection(held: Mapping[str, Any]) -> Text:
+    """Return how much of a holding is under a stop that rests at the venue."""
+    if held["stop"] is None:
+        return Text("too little for one" if held["quantity"] > 0.0 else "")
+    return Text(f"{held['stop_at_venue']:,.8g}") if held["stop_at_venue"] else Text("NO STOP", "bold red")
 
 
 def models_table(found: Iterable[Listed]) -> Table:

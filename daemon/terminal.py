@@ -6,7 +6,7 @@ output for as long as it likes (Ctrl-S, a slow line), and the trading loop must 
 
 import atexit
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import zip_longest
 
@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from daemon import wording
-from daemon.events import Event, Stopped
+from daemon.events import Event, Started, Stopped
 from daemon.ports import Clock
-from daemon.terminal_board import Board
+from daemon.terminal_board import Board, SymbolView
 from daemon.terminal_panels import Frame, draw
 from daemon.terminal_table import Line
 
@@ -67,7 +67,14 @@ class TerminalView:
     def publish(self, event: Event) -> None:
         """Remember `event`; it shows with the next frame."""
         with self._lock:
+            self._board.now_ms = self._clock.now_ms()
             self._board.take(event)
+            self._is_new = True
+
+    def end_begins(self, reason: str) -> None:
+        """Show that the run is about to end: what is in flight at an exchange may take a while."""
+        with self._lock:
+            self._board.ending = reason
             self._is_new = True
 
     # ---- start and end ------------------------------------------------------------------------------------------
@@ -101,9 +108,19 @@ class TerminalView:
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")
-        for label, words in _summary_rows(stopped, length_s, self._journal):
+        for label, words in _summary_rows(stopped, length_s, self._journal, list(self._held())):
             grid.add_row(label, words)
         return grid
+
+    def _held(self) -> Iterator[Text]:
+        """Yield what is still held, and what protects it while nobody watches."""
+        started, stopped = self._board.started, self._board.stopped
+        if started is None or stopped is None:
+            return
+        for symbol, position in stopped.portfolio.positions.items():
+            if position.quantity > 0.0:
+                view = self._board.symbols.get(symbol)
+                yield _held_words(symbol, position.quantity, view, started)
 
     # ---- the painting thread ------------------------------------------------------------------------------------
     def _run(self) -> None:
@@ -174,7 +191,9 @@ class _Paint:
                 yield from line
 
 
-def _summary_rows(stopped: Stopped, length_s: float | None, journal: str) -> Iterator[tuple[str, Text]]:
+def _summary_rows(
+    stopped: Stopped, length_s: float | None, journal: str, held: Sequence[Text]
+) -> Iterator[tuple[str, Text]]:
     portfolio, quote = stopped.portfolio, stopped.quote
     yield "Stopped", Text(wording.one_line(stopped.reason), "bold")
     if length_s is not None:
@@ -187,10 +206,25 @@ def _summary_rows(stopped: Stopped, length_s: float | None, journal: str) -> Ite
     yield "Drawdown", Text(wording.percent(portfolio.drawdown))
     yield "Fees", Text(f"{wording.money(portfolio.fees)} {quote}")
     yield "Round trips", Text(f"{portfolio.wins:,} won, {portfolio.losses:,} lost")
-    yield "State", Text(" ".join(wording.state_words(stopped.risk)).lower())
+    for i, words in enumerate(held):
+        yield "" if i else "Still held", words
+    yield "State", Text(": ".join(filter(None, wording.state_words(stopped.risk))))
     if journal:
         yield "Journal", Text(journal)
     yield "", Text("The account is kept; started again with the same configuration, it continues.", "dim")
+
+
+def _held_words(symbol: str, quantity: float, view: SymbolView | None, started: Started) -> Text:
+    words = Text(f"{wording.quantity(quantity)} of {symbol}")
+    stop = None if view is None else view.stop
+    if not started.money:
+        return words
+    if view is not None and view.resting:
+        at = "" if stop is None else f" at {wording.price(stop)}"
+        return words.append(f", its stop{at} rests at {started.exchange}")
+    if stop is None:
+        return words.append(", too little for a stop")
+    return words.append(f", and no stop rests at {started.exchange}", "bold red")
 
 
 def _worth_words(amount: float, began: float, quote: str) -> Text:

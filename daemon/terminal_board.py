@@ -22,7 +22,7 @@ from daemon.events import (
     Stopped,
 )
 from daemon.ports import External, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
-from daemon.wording_live import LiveNews
+from daemon.wording_live import News
 from strategy.candle import Candle
 from strategy.features import WINDOW
 from strategy.order import Fill, Order, OrderKind, OrderReport, OrderState, Side
@@ -35,6 +35,7 @@ _LISTED = 64
 """Decisions and orders remembered: more than any screen shows."""
 _KNOWN_ORDERS = 512
 _TRACE = 512
+_AT_VENUE = frozenset({OrderState.OPEN, OrderState.PARTIALLY_FILLED})
 
 
 @dataclass(slots=True)
@@ -63,13 +64,17 @@ class Trace:
 
 @dataclass(slots=True)
 class SymbolView:
-    """One symbol. stop: price, None when flat.  activity: counts up with every order, so that the latest sort first."""
+    """One symbol. stop: price, None when flat.  resting: stops that rest at a venue, by id, and how much each covers.
+
+    activity: counts up with every order, so that the latest sort first.
+    """
 
     symbol: str
     closes: deque[float] = field(default_factory=lambda: deque(maxlen=CHANGE_CANDLES + 1))
     span_ms: int = 0
     taken: int = 0
     stop: float | None = None
+    resting: dict[str, float] = field(default_factory=dict)
     regime: Regime | None = None
     is_decided: bool = False
     activity: int = 0
@@ -120,15 +125,17 @@ class OrderView:
 
 @dataclass(slots=True)
 class Board:
-    """Everything the terminal shows."""
+    """Everything the terminal shows. now_ms: our clock at the last event.  ending: why the run is ending, "" before."""
 
     started: Started | None = None
     stopped: Stopped | None = None
     account: AccountMarked | None = None
     feed: FeedStatus | None = None
-    command: CommandTaken | None = None
     path: OrderPath | None = None
-    news: LiveNews | None = None
+    news: News | None = None
+    news_ms: int = 0
+    now_ms: int = 0
+    ending: str = ""
     symbols: dict[str, SymbolView] = field(default_factory=dict)
     decisions: deque[Decided] = field(default_factory=lambda: deque(maxlen=_LISTED))
     orders: "OrderedDict[str, OrderView]" = field(default_factory=OrderedDict)
@@ -146,7 +153,10 @@ class Board:
 
     def copy(self) -> "Board":
         """Return a board that later events leave alone."""
-        symbols = {name: replace(view, closes=view.closes.copy()) for name, view in self.symbols.items()}
+        symbols = {
+            name: replace(view, closes=view.closes.copy(), resting=view.resting.copy())
+            for name, view in self.symbols.items()
+        }
         equity = replace(self.equity, points=self.equity.points.copy())
         # Not needed to draw, and large.
         known: OrderedDict[str, Order] = OrderedDict()
@@ -166,12 +176,15 @@ class Board:
                 self.started = event
                 for symbol in event.symbols:
                     self._view(symbol)
+                for known in event.orders:
+                    self._note_stop(known.order, known.state)
             case CandleTaken():
                 self._take_candle(event)
             case Decided():
                 self._take_decision(event)
             case OrderMoved():
                 self._know(event.order)
+                self._note_stop(event.order, event.state)
                 self._take_report(event.report, event.state)
             case Filled():
                 self._take_fill(event.fill)
@@ -182,7 +195,7 @@ class Board:
             case JournalWritten():
                 self.journal_s = event.seconds
             case CommandTaken():
-                self.command = event
+                self._take_news(event)
             case FeedStatus():
                 self.feed = event
             case Gap():
@@ -223,8 +236,15 @@ class Board:
             self.decided += 1
             self.decisions.appendleft(event)
 
-    def _take_news(self, news: LiveNews) -> None:
-        self.news = news
+    def _note_stop(self, order: Order, state: OrderState) -> None:
+        if order.kind is OrderKind.STOP:
+            resting = self._view(order.symbol).resting
+            resting.pop(order.client_id, None)
+            if state in _AT_VENUE:
+                resting[order.client_id] = order.quantity
+
+    def _take_news(self, news: News) -> None:
+        self.news, self.news_ms = news, self.now_ms
         if isinstance(news, OrderPath):
             self.path = news
         elif isinstance(news, ExitForced):

@@ -60,6 +60,7 @@ _STATE_STYLES = {
 }
 _PAPER = Style.parse("bold black on cyan")
 _REAL_MONEY = Style.parse("bold white on red")
+_REHEARSAL = Style.parse("bold black on dark_orange3")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def draw(board: Board, frame: Frame) -> list[Line]:
     width, height = frame.width, frame.height
     if board.started is None:
         return _filled([line(text(" sacd is starting", BOLD), width)], [], width, height)
-    footer = [apart(text(" Ctrl-C ends; the account is kept and continues next time", DIM), _link(frame), width)]
+    footer = [apart(_foot(board, board.started), _link(frame), width)]
     head = [*_header(board, board.started, frame), *_news(board, width), *_account(board, board.started, width)]
     body = _body(board, width, height - len(head) - len(footer))
     return _filled([*head, *body], footer, width, height)
@@ -87,6 +88,13 @@ def _filled(lines: list[Line], footer: list[Line], width: int, height: int) -> l
     room = max(0, height - len(footer))
     blank = [line(EMPTY, width)] * (room - len(lines))
     return [*lines[:room], *blank, *footer][:height]
+
+
+def _foot(board: Board, started: Started) -> Cell:
+    if board.ending:
+        return text(f" Ending, {board.ending}: what is in flight is settled first; Ctrl-C again ends at once", WARN)
+    stops = f"stops stay at {started.exchange}, " if started.money else ""
+    return text(f" Ctrl-C ends; {stops}the account is kept and continues next time", DIM)
 
 
 def _link(frame: Frame) -> Cell:
@@ -99,19 +107,34 @@ def _signed(value: float) -> Style:
 
 # ---- header -----------------------------------------------------------------------------------------------------
 def _header(board: Board, started: Started, frame: Frame) -> list[Line]:
-    mode = _PAPER if started.mode == "paper" else _REAL_MONEY
-    name: list[Part] = [(" sacd ", BOLD), (f" {started.mode.upper()} ", mode), (f" {started.instance}", BOLD)]
+    name: list[Part] = [(" sacd ", BOLD), _mode(started), (f" {started.instance}", BOLD)]
     word, why = wording.state_words(board.account.risk if board.account else started.risk)
-    state: list[Part] = [*_path(board), *_feed(board), (f" {word} ", _STATE_STYLES[word]), (" ", PLAIN)]
+    trouble = [*_unprotected(board, started), *_path(board), *_feed(board)]
+    state: list[Part] = [*trouble, (f" {word} ", _STATE_STYLES[word]), (" ", PLAIN)]
     if why and width_of(name) + width_of(state) + len(why) + 4 <= frame.width:
         state = [(f"{why}  ", BAD if word == TradingState.HALTED.name else WARN), *state]
     model = f"model {started.model_id[:_MODEL_ID]}, {wording.count(started.members, 'member')}"
-    made = text(f" {started.source} {started.timeframe}, {model}", DIM)
+    made = text(f" {started.exchange or started.source} {started.timeframe}, {model}", DIM)
     last = wording.moment(board.last_candle.close_ms) if board.last_candle else "no candle yet"
     if board.last_candle and frame.width >= _WIDE:
         last = f"last candle {last}"
     times = text(f"{last}, up {wording.duration(frame.uptime_s)} ", DIM)
     return [apart(name, state, frame.width), apart(made, times, frame.width)]
+
+
+def _mode(started: Started) -> Part:
+    """Return the mode, and whose money it is: never to be overlooked."""
+    money = wording.money_words(started.money)
+    style = _PAPER if started.mode == "paper" else _REHEARSAL if started.money in {"sandbox", "local"} else _REAL_MONEY
+    return f" {started.mode.upper()}{f', {money}' if money else ''} ", style
+
+
+def _unprotected(board: Board, started: Started) -> list[Part]:
+    """Return which symbols need a stop at the exchange and have none there; one that is being changed shows briefly."""
+    if not started.money:
+        return []
+    bare = [view.symbol for view in board.symbols.values() if view.stop is not None and not view.resting]
+    return [(f"no stop: {', '.join(bare)}  ", BAD)] if bare else []
 
 
 def _feed(board: Board) -> list[Part]:
@@ -130,11 +153,12 @@ def _path(board: Board) -> list[Part]:
 
 
 def _news(board: Board, width: int) -> list[Line]:
-    """Return the last that happened at the venue beside orders and fills, as one line; none when nothing did."""
+    """Return the last that happened beside candles, orders and fills, as one line; none when nothing did."""
     if board.news is None:
         return []
-    style = WARN if wording_live.is_trouble(board.news) else DIM
-    return [line(text(f" {wording_live.live_words(board.news)}", style), width)]
+    style = WARN if wording_live.is_news_trouble(board.news) else DIM
+    at = wording.short_moment(board.news_ms)
+    return [line([(f" {at}  ", DIM), (wording_live.news_words(board.news), style)], width)]
 
 
 # ---- account ----------------------------------------------------------------------------------------------------
@@ -280,7 +304,8 @@ def _market(board: Board, n: int, width: int) -> list[Line]:
     if hidden:
         held = sum(_position(portfolio, view).quantity > 0.0 for view in hidden)
         note = f"{wording.count(len(hidden), 'more symbol')}, {held:,} of them held; {note}"
-    rows = [_market_row(view, portfolio) for view in shown]
+    is_live = board.started is not None and bool(board.started.money)
+    rows = [_market_row(view, portfolio, is_bare=is_live and not view.resting) for view in shown]
     return [rule("Market", width, note), *table(_MARKET, rows, width)]
 
 
@@ -302,7 +327,8 @@ def _most_active(board: Board, portfolio: Portfolio | None, n: int) -> tuple[lis
     return [v for v in views if v.symbol in chosen], [v for v in views if v.symbol not in chosen]
 
 
-def _market_row(view: SymbolView, portfolio: Portfolio | None) -> list[Cell]:
+def _market_row(view: SymbolView, portfolio: Portfolio | None, *, is_bare: bool) -> list[Cell]:
+    """Return the cells of a symbol. is_bare: its stop should rest at an exchange, and does not."""
     position = _position(portfolio, view)
     last = view.closes[-1] if view.closes else None
     change = view.change
@@ -324,7 +350,7 @@ def _market_row(view: SymbolView, portfolio: Portfolio | None) -> list[Cell]:
         text(wording.percent(portfolio.exposure(view.symbol), 1)),
         text(wording.price(position.average_entry)),
         text(wording.change(gain), _signed(gain)),
-        _DASH if view.stop is None else text(wording.price(view.stop)),
+        _DASH if view.stop is None else text(wording.price(view.stop), BAD if is_bare else PLAIN),
         _DASH if to_stop is None else text(wording.change(to_stop, 1)),
     ]
     return [*cells, regime]

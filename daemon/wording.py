@@ -4,7 +4,7 @@ Turns values into text and nothing else; never reads a clock. Times are UTC.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
@@ -40,7 +40,7 @@ REASONS: Mapping[VerdictReason, str] = {
     VerdictReason.OUT_OF_DISTRIBUTION: "unlike anything in training",
     VerdictReason.MINIMUM_NOTIONAL: "below the venue's minimum order",
     VerdictReason.INSUFFICIENT_CASH: "not enough cash",
-    VerdictReason.PAUSED: "paused by the operator",
+    VerdictReason.PAUSED: "paused until resumed",
     VerdictReason.HALTED: "trading is halted",
     VerdictReason.ORDER_IN_FLIGHT: "an order of it has not ended",
     VerdictReason.SYMBOL_HALTED: "somebody else changed what is held: resume it by hand",
@@ -134,11 +134,35 @@ def state_words(risk: RiskState) -> tuple[str, str]:
         return risk.state.name, f"{why}, {REASONS[VerdictReason.PAUSED]}" if risk.is_paused and why else why
     if risk.is_paused:
         return "PAUSED", "no new exposure until resumed"
+    return "ACTIVE", next(_hindrances(risk), "")
+
+
+def _hindrances(risk: RiskState) -> Iterator[str]:
+    """Yield why an active account buys nothing, or nothing of some symbols, the widest reason first."""
     if risk.is_cut_off:
-        return "ACTIVE", f"no new exposure: {REASONS[VerdictReason.VENUE_CLOSED]}"
+        yield f"no new exposure: {REASONS[VerdictReason.VENUE_CLOSED]}"
     if risk.is_stale:
-        return "ACTIVE", f"no new exposure: {REASONS[VerdictReason.STALE_FEED]}"
-    return "ACTIVE", f"no new exposure: {REASONS[VerdictReason.CLOCK_SKEW]}" if risk.is_skewed else ""
+        yield f"no new exposure: {REASONS[VerdictReason.STALE_FEED]}"
+    if risk.is_skewed:
+        yield f"no new exposure: {REASONS[VerdictReason.CLOCK_SKEW]}"
+    if halted := [symbol for symbol, known in risk.symbols.items() if known.is_halted]:
+        yield f"no new exposure in {', '.join(halted)} until resumed"
+    if closed := sorted(risk.closed):
+        yield f"no orders in {', '.join(closed)}: the venue takes none"
+
+
+def hindrances(risk: RiskState) -> list[str]:
+    """Return every reason why nothing, or nothing of some symbols, is bought; empty when all may be."""
+    word, why = state_words(risk)
+    return [*([why] if word != "ACTIVE" else []), *_hindrances(risk)]
+
+
+_MONEY = {"real": "REAL MONEY", "sandbox": "SANDBOX", "local": "TEST VENUE"}
+
+
+def money_words(money: str) -> str:
+    """Return whose money is traded as a reader has to see it, "" on paper: `REAL MONEY`, `SANDBOX`, `TEST VENUE`."""
+    return _MONEY.get(money, "")
 
 
 # ---- figures ----------------------------------------------------------------------------------------------------

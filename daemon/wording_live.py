@@ -3,11 +3,14 @@
 from typing import assert_never
 
 from daemon import wording
-from daemon.events import ExitForced
+from daemon.events import CommandTaken, ExitForced
 from daemon.ports import External, NewSteps, OrderPath, StopLost
 from strategy.risk import VerdictReason
 
 LiveNews = ExitForced | External | NewSteps | OrderPath | StopLost
+News = LiveNews | CommandTaken
+_ASKED = {"disk": "the disk has no room"}
+"""Why something was commanded, where no person did."""
 
 
 def is_trouble(news: LiveNews) -> bool:
@@ -23,6 +26,19 @@ def is_trouble(news: LiveNews) -> bool:
             return True
         case _:
             assert_never(news)
+
+
+def is_news_trouble(news: News) -> bool:
+    """Tell whether somebody should look at it; what a person asked for is known already."""
+    return news.source in _ASKED if isinstance(news, CommandTaken) else is_trouble(news)
+
+
+def news_words(news: News) -> str:
+    """Return it as one line."""
+    if not isinstance(news, CommandTaken):
+        return live_words(news)
+    why = _ASKED.get(news.source)
+    return wording.one_line(news.effect if why is None else f"{why}: {news.effect}")
 
 
 def live_words(news: LiveNews) -> str:

@@ -40,6 +40,7 @@ def strangers(path: Path) -> list[str]:
     return [name for name in names if name not in ours and not name.endswith(".partial")]
 
 
+@pytest.mark.fault(43)
 def test_a_backup_that_is_killed_anywhere_leaves_sound_backups_and_every_entry(tmp_path: Path) -> None:
     path, highest, moments = tmp_path / "journal.db", 0, random.Random(11)
     with StorageNursery() as nursery:
@@ -77,6 +78,7 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.fault(43)
 def test_a_restore_that_is_killed_anywhere_is_refused_or_done_and_can_be_done_again(
     damaged: Path, tmp_path: Path
 ) -> None:

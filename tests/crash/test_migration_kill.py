@@ -49,6 +49,7 @@ def check_done(path: Path) -> None:
         assert connection.execute("SELECT count(*) FROM remarks").fetchone() == (ENTRIES,)
 
 
+@pytest.mark.fault(43)
 @pytest.mark.usefixtures("_later")
 def test_a_migration_that_is_killed_anywhere_is_finished_by_the_next_start(tmp_path: Path) -> None:
     seen = []
@@ -78,6 +79,7 @@ def journal_schema_first() -> list[tuple[int, str]]:
     return list(journal_schema.migrations())[:1]
 
 
+@pytest.mark.fault(43)
 @pytest.mark.usefixtures("_later")
 def test_a_migration_that_is_killed_at_random_moments_is_finished_in_the_end(tmp_path: Path) -> None:
     moments, versions = random.Random(3), set()

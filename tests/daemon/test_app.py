@@ -64,6 +64,7 @@ def place(tmp_path: Path) -> Place:
     return made
 
 
+@pytest.mark.fault(49)
 def test_a_disk_that_fails_ends_the_daemon_with_one_message(place: Place) -> None:
     with _patched(place.config, _FAILING_DISK.format(kind="decision")) as running:
         code, error = running.end()

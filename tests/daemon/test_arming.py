@@ -102,6 +102,7 @@ def test_a_confirmation_on_paper_is_a_mistake(place: Place) -> None:
     assert 'mode = "live"' in told
 
 
+@pytest.mark.fault(65)
 @pytest.mark.parametrize("exchange", [{}, LOCAL], ids=["the exchange", "a venue of this machine"])
 def test_without_a_confirmation_nothing_starts(place: Place, exchange: dict[str, Any]) -> None:
     told = refusal(load_live(place, exchange=exchange), NotArmed, 3, confirmed=False)
@@ -171,6 +172,7 @@ async def test_its_own_journal_is_continued(place: Place) -> None:
     assert arm(config, confirmed=True).bundle is not None
 
 
+@pytest.mark.fault(50)
 async def test_a_restored_journal_is_continued_only_when_a_person_accepts_it(place: Place) -> None:
     config = load_live(place)
     await opened_as(config)
@@ -203,6 +205,7 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.fault(65)
 @pytest.mark.parametrize("now", MODES)
 @pytest.mark.parametrize("then", MODES)
 async def test_paper_sandbox_and_real_money_are_never_mixed_up(place: Place, then: str, now: str) -> None:

@@ -329,6 +329,7 @@ async def test_what_was_cancelled_before_it_left_never_leaves(desk: Desk) -> Non
 
 
 # ---- restarts -------------------------------------------------------------------------------------------------------
+@pytest.mark.fault(37)
 async def test_an_intent_that_never_left_is_denied_after_a_restart_and_not_sent() -> None:
     desk = make_desk()
     order = desk.order(BTC, Side.BUY, 1.0)
@@ -342,6 +343,7 @@ async def test_an_intent_that_never_left_is_denied_after_a_restart_and_not_sent(
     await desk.down()
 
 
+@pytest.mark.fault(41)
 async def test_a_position_whose_stop_was_never_placed_is_protected_within_two_seconds_of_connecting() -> None:
     desk = make_desk()
     await desk.up()
@@ -381,6 +383,7 @@ async def test_a_start_with_a_refused_key_says_so() -> None:
 
 
 # ---- the end --------------------------------------------------------------------------------------------------------
+@pytest.mark.fault(44)
 async def test_draining_sends_nothing_new_cancels_entries_and_keeps_stops() -> None:
     desk = make_desk(entry=EntryStyle.MAKER, maker_wait_s=1_000.0)
     await desk.up()
@@ -400,6 +403,7 @@ async def test_draining_sends_nothing_new_cancels_entries_and_keeps_stops() -> N
     await desk.down()
 
 
+@pytest.mark.fault(44)
 async def test_draining_leaves_what_cannot_be_settled_unknown() -> None:
     desk = make_desk()
     await desk.up()

@@ -33,6 +33,7 @@ def indices(finals: tuple[Final, ...]) -> list[int]:
     return [final.candle.open_ms // SPAN for final in finals]
 
 
+@pytest.mark.fault(3)
 def test_the_newest_row_is_never_final() -> None:
     book = ledger(9)
     assert indices(book.settle([row(10)]).finals) == []
@@ -62,6 +63,7 @@ def test_rows_after_the_venues_own_time_prove_nothing() -> None:
     assert settled.finals == ()
 
 
+@pytest.mark.fault(7)
 @pytest.mark.parametrize(
     "broken",
     [
@@ -91,6 +93,7 @@ def test_a_broken_candle_that_is_sound_the_second_time_is_taken() -> None:
     assert indices(book.settle([row(10), row(11)], venue_now_ms=LATER).finals) == [10]
 
 
+@pytest.mark.fault(6)
 def test_a_late_copy_is_told_once_per_value() -> None:
     book = ledger(9)
     book.settle([row(10), row(11)])
@@ -110,6 +113,8 @@ def test_a_row_with_too_few_fields_opens_nowhere() -> None:
     assert opens_at([], SPAN) is None
 
 
+@pytest.mark.fault(3)
+@pytest.mark.fault(5)
 @given(
     missing=st.sets(st.integers(2, 38), max_size=12),
     seed=st.integers(0, 2**32),

@@ -118,6 +118,7 @@ def test_after_ctrl_c_it_continues_where_it_was(place: Place) -> None:
     assert sacd("replay", cwd=place.root).stdout.splitlines()[0].endswith(" decisions, 0 differ")
 
 
+@pytest.mark.fault(44)
 def test_a_second_signal_ends_it_at_once_and_the_journal_stays_whole(place: Place) -> None:
     with Running(place.configure(market=PACED)) as running:
         running.wait_for("candle", 2)
@@ -297,6 +298,7 @@ BAD: list[tuple[dict[str, dict[str, Any]], str]] = [
 ]
 
 
+@pytest.mark.fault(63)
 @pytest.mark.parametrize(("changes", "named"), BAD, ids=[named for _, named in BAD])
 def test_a_wrong_configuration_is_refused_with_78(place: Place, changes: dict[str, Any], named: str) -> None:
     place.configure(**changes)
@@ -387,6 +389,7 @@ def test_check_warns_of_metrics_that_others_can_read_and_still_passes(
     assert ("\nwarn " in shown.stdout) is is_warning
 
 
+@pytest.mark.fault(54)
 def test_check_refuses_an_ensemble_of_another_timeframe(place: Place) -> None:
     place.configure(market={"timeframe": "4h"})
     done = sacd("check", cwd=place.root)

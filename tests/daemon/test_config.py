@@ -176,6 +176,7 @@ def test_a_wrong_type_is_one_line_naming_the_key(home: Path, section: str, key: 
 FLOATS = [(section, key) for section, key, value in KEYS if isinstance(value, float)]
 
 
+@pytest.mark.fault(63)
 @pytest.mark.parametrize("wrong", ["nan", "inf", "-inf", "-nan"])
 @pytest.mark.parametrize(("section", "key"), FLOATS)
 def test_nan_and_infinity_are_refused_everywhere(home: Path, section: str, key: str, wrong: str) -> None:
@@ -206,6 +207,7 @@ def test_endless_integers_are_refused_without_a_traceback(home: Path, key: str, 
     assert len(str(caught.value)) < 1_000
 
 
+@pytest.mark.fault(63)
 @pytest.mark.parametrize(("section", "key", "value"), KEYS, ids=IDS)
 def test_a_misspelt_key_is_told_with_the_right_one(home: Path, section: str, key: str, value: Any) -> None:
     lines = mistakes(home, changed(section, key, f"{key}x = {json.dumps(value)}"))
@@ -429,6 +431,7 @@ def test_a_byte_order_mark_does_no_harm(home: Path) -> None:
     assert load_config(home / "config.toml", {}).market.source == "simulated"
 
 
+@pytest.mark.fault(63)
 def test_a_missing_file_is_told_not_replaced_by_defaults(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.toml: no such file; name the configuration with --config"):
         load_config(tmp_path / "gone.toml", {})
@@ -552,6 +555,7 @@ def as_toml(value: Any) -> str:
             return json.dumps(value)
 
 
+@pytest.mark.fault(63)
 @pytest.mark.parametrize(
     ("variable", "told"),
     [
@@ -749,6 +753,7 @@ def attempt(home: Path, text: str, environ: Mapping[str, str]) -> None:
 quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.mark.fault(63)
 @quick
 @given(key=st.sampled_from(KEYS), value=toml_values)
 def test_any_value_at_any_key_loads_or_is_told(home: Path, key: tuple[str, str, Any], value: Any) -> None:

@@ -137,6 +137,7 @@ def test_keys_in_the_environment_are_refused_with_the_reason(place: Place) -> No
     assert config.credentials() == {"apiKey": KEY, "secret": SECRET}
 
 
+@pytest.mark.fault(65)
 def test_mode_from_the_environment_is_as_live_as_one_from_the_file(place: Place) -> None:
     config = load_live(place, {"SACD_DAEMON__MODE": "live"}, **PAPER)
     assert config.is_live

@@ -172,6 +172,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(mounted)], check=True)
 
 
+@pytest.mark.fault(49)
 def test_a_full_disk_gives_up_the_reserve_says_so_once_and_goes_on(small_disk: Path) -> None:
     path = small_disk / "journal.db"
     child = python(FILLER, str(path))
@@ -209,6 +210,7 @@ class Full:
         monkeypatch.setattr(journal, "_commit", fail)
 
 
+@pytest.mark.fault(49)
 @pytest.mark.parametrize("name", ["SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"])
 async def test_a_commit_without_room_is_tried_once_more_in_the_reserve(
     path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -273,6 +275,7 @@ class SlowDisk(FixedClock):
         return self._now
 
 
+@pytest.mark.fault(51)
 @pytest.mark.parametrize(("seconds", "is_told"), [(0.5, False), (1.0, False), (1.5, True)])
 async def test_a_commit_of_more_than_a_second_is_told(
     path: Path, capsys: pytest.CaptureFixture[str], seconds: float, is_told: bool

@@ -49,6 +49,7 @@ async def test_an_order_leaves_only_after_its_decision_is_on_disk() -> None:
     rig.check_memory()
 
 
+@pytest.mark.fault(49)
 async def test_nothing_is_sent_when_the_journal_cannot_be_written() -> None:
     rig = make_rig()
     rig.voice.say(BUY)
@@ -189,6 +190,7 @@ async def test_backfilled_candles_fill_stops_and_decide_nothing() -> None:
 
 
 # ---- gaps, late copies, history ---------------------------------------------------------------------------------
+@pytest.mark.fault(6)
 async def test_gaps_and_late_copies_are_journalled_and_told_and_change_nothing() -> None:
     rig = await _bought()
     before = rig.engine.trader.state()
@@ -249,6 +251,7 @@ async def test_a_feed_that_says_it_is_not_live_stops_purchases_and_not_sales(hea
     rig.check_memory()
 
 
+@pytest.mark.fault(1)
 async def test_a_purchase_in_flight_is_withdrawn_when_the_feed_goes_stale() -> None:
     rig = make_rig(is_live=True)
     rig.voice.say(BUY)
@@ -259,6 +262,7 @@ async def test_a_purchase_in_flight_is_withdrawn_when_the_feed_goes_stale() -> N
     rig.check_memory()
 
 
+@pytest.mark.fault(1)
 async def test_a_live_feed_that_falls_silent_is_stale_although_it_says_nothing() -> None:
     rig = make_rig(is_live=True, stale_feed_s=120.0)
     await rig.candle(late_s=0.0)
@@ -311,6 +315,7 @@ async def test_a_stale_account_of_a_former_run_trades_again_with_the_first_news(
     assert rig.of_kind("feed")[-1]["is_stale"] is False
 
 
+@pytest.mark.fault(8)
 @pytest.mark.parametrize("by", ["candle", "trade"])
 async def test_news_from_the_future_stop_purchases_until_the_clocks_agree(by: str) -> None:
     rig = make_rig(is_live=True, clock_skew_s=5.0)
@@ -347,6 +352,7 @@ async def test_recorded_candles_are_neither_stale_nor_skewed() -> None:
 
 
 # ---- limits between candles -------------------------------------------------------------------------------------
+@pytest.mark.fault(11)
 async def test_a_price_that_breaks_the_drawdown_sells_everything_and_withdraws_purchases() -> None:
     rig = await _bought(is_live=True, symbols=(BTC, ETH), max_drawdown=0.01, stop_loss=0.5)
     rig.voice.say(BUY)

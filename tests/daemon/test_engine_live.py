@@ -82,6 +82,7 @@ async def test_nothing_leaves_before_it_stands_in_the_journal() -> None:
     rig.check_memory()
 
 
+@pytest.mark.fault(49)
 async def test_a_purchase_and_a_stop_are_not_released_when_the_journal_cannot_be_written() -> None:
     rig = await _ordered()
     (order,) = rig.orders
@@ -190,6 +191,7 @@ async def test_cash_that_a_purchase_in_flight_may_take_is_not_there_for_another_
     rig.check_memory()
 
 
+@pytest.mark.fault(1)
 async def test_purchases_in_flight_are_withdrawn_when_the_feed_goes_stale_and_end_by_proof_only() -> None:
     rig = await _ordered()
     (order,) = rig.orders

@@ -25,6 +25,7 @@ def test_old_news_after_the_first_are_silence_until_fresh_ones_come() -> None:
     assert not watching.is_stale
 
 
+@pytest.mark.fault(8)
 def test_news_from_the_future_are_a_clock_that_is_off_also_when_they_are_the_first() -> None:
     watching = watch()
     watching.hear(NOW_MS + 5_001, LIMITS)

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,18 +113,22 @@ def test_memory_that_runs_out_ends_the_daemon_and_the_next_one_goes_on(place: Pl
 
 
 @pytest.mark.fault(47)
-def test_ten_thousand_candles_leave_memory_files_and_tasks_where_they_were(place: Place) -> None:
+def test_twenty_thousand_entries_leave_memory_files_and_threads_where_they_were(place: Place) -> None:
     place.configure(market={"candles_per_second": 0.0})
     with Running(place.config) as running:
         process, path = psutil.Process(running.process.pid), place.journal()
         running.wait_for("candle", 500)
         before, files, threads = process.memory_info().rss, process.num_fds(), process.num_threads()
-        running.wait_for("candle", 10_500, timeout_s=200.0)
+        begun = journal_reader.tail(path, 1)[0].seq
+        while journal_reader.tail(path, 1)[0].seq < begun + 20_000:
+            assert running.process.poll() is None, running.raw[-5:]
+            time.sleep(0.2)
         grown = process.memory_info().rss - before
         more_files, more_threads = process.num_fds() - files, process.num_threads() - threads
         assert running.signal(signal.SIGTERM)[0] == 0
-    assert grown < 8 << 20, f"{grown / 2**20:.1f} MiB more after 10,000 candles"
-    assert (more_files, more_threads) <= (1, 1)
+    assert grown < 8 << 20, f"{grown / 2**20:.1f} MiB more after 20,000 entries"
+    assert more_files <= 4, "a copy of the journal may be under way"
+    assert more_threads <= 2
     assert replay(path, place.root / "models").differ == 0
 
 

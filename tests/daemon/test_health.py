@@ -75,6 +75,7 @@ async def test_a_candle_that_went_through_makes_it_ready() -> None:
     assert (report.candle_age_s, report.progress_age_s) == (2.0, 2.0)
 
 
+@pytest.mark.fault(46)
 async def test_a_candle_that_does_not_go_through_in_time_is_death_and_going_through_heals_it() -> None:
     clock = ManualClock()
     health = told(clock, STARTED, taken(), is_live=True, interval_s=3_600.0)

@@ -152,6 +152,7 @@ async def test_a_fault_of_ours_is_logged_and_not_shown(
 
 
 # ---- what is refused --------------------------------------------------------------------------------------------
+@pytest.mark.fault(70)
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"])
 async def test_other_methods_are_refused(server: HttpServer, daemon: Daemon, method: str) -> None:
     status, head, _ = await ask(server, "/metrics", method)
@@ -175,6 +176,7 @@ async def test_our_own_names_are_served(server: HttpServer, host: str) -> None:
     assert (await ask(server, "/metrics", host=host))[0] == 200
 
 
+@pytest.mark.fault(70)
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "evil.example:9464", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", "0.0.0.0",  # noqa: S104
@@ -252,6 +254,7 @@ async def dribble(server: HttpServer, prefix: bytes, piece: bytes) -> float:
     return time.monotonic() - begun_s
 
 
+@pytest.mark.fault(70)
 @pytest.mark.parametrize(
     "prefix",
     [
@@ -302,6 +305,7 @@ async def test_two_hundred_idle_connections_lock_nobody_out_and_are_bounded(serv
             writer.transport.abort()
 
 
+@pytest.mark.fault(70)
 async def test_the_loop_goes_on_while_clients_misbehave(server: HttpServer) -> None:
     attackers = [asyncio.create_task(dribble(server, b"GET / HTTP/1.1\r\nX: ", b"a")) for _ in range(20)]
     latest_s = 0.0

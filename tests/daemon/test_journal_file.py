@@ -107,6 +107,7 @@ def as_nobody(directory: Path) -> Iterator[None]:
         directory.chmod(0o755)
 
 
+@pytest.mark.fault(52)
 @pytest.mark.parametrize("lock_exists", [False, True])
 def test_a_read_only_place_is_one_line_and_exit_78(lock_exists: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -147,6 +148,7 @@ def test_the_file_system_is_found_by_device(
     assert journal_file._file_system_of(tmp_path, mounts) == expected
 
 
+@pytest.mark.fault(51)
 def test_a_network_file_system_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_file, "_file_system_of", lambda _directory: "nfs4")
     with pytest.raises(ConfigError, match="lies on nfs4: put the state directory on a local disk"):
@@ -210,6 +212,7 @@ def check_after(path: Path, acknowledged: int) -> None:
     assert verify(path).entries == acknowledged + 1
 
 
+@pytest.mark.fault(49)
 def test_a_file_that_may_not_grow_is_fatal_and_leaves_whole_appends(path: Path) -> None:
     check_after(path, fill_up(path, "6000000"))
 
@@ -226,6 +229,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(mounted)], check=True)
 
 
+@pytest.mark.fault(49)
 def test_a_full_disk_is_fatal_and_leaves_whole_appends(small_disk: Path, path: Path) -> None:
     acknowledged = fill_up(small_disk / "journal.db")
     assert verify(small_disk / "journal.db").entries == acknowledged

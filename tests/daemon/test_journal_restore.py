@@ -127,6 +127,7 @@ def test_entries_altered_in_place_end_what_is_kept(path: Path) -> None:
     assert (done.entries, done.lost) == (410, 10)
 
 
+@pytest.mark.fault(50)
 def test_whatever_happens_to_the_files_the_restored_journal_is_a_true_beginning_no_shorter_than_the_backup(
     killed: Path,
 ) -> None:
@@ -291,6 +292,7 @@ def test_the_witness_of_a_restored_journal_is_its_own(path: Path) -> None:
 
 
 # ---- at the start -----------------------------------------------------------------------------------------------
+@pytest.mark.fault(50)
 async def test_a_damaged_journal_is_restored_at_the_start_only_where_that_is_accepted(path: Path) -> None:
     log_of(path).unlink()
     with pytest.raises(JournalDamaged):

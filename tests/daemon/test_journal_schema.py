@@ -62,6 +62,7 @@ def continue_with_one(path: Path) -> int:
 RELEASED = [number for number, _ in journal_schema.migrations()]
 
 
+@pytest.mark.fault(64)
 @pytest.mark.parametrize("released", RELEASED)
 def test_a_journal_of_every_released_schema_is_continued(path: Path, released: int) -> None:
     from_text(path, released)
@@ -73,6 +74,7 @@ def test_a_journal_of_every_released_schema_is_continued(path: Path, released: i
     assert version(path) == RELEASED[-1]
 
 
+@pytest.mark.fault(64)
 @pytest.mark.parametrize("released", RELEASED)
 def test_every_released_schema_is_copied_then_migrated_step_by_step(
     path: Path, monkeypatch: pytest.MonkeyPatch, released: int
@@ -98,6 +100,7 @@ def test_a_journal_that_is_new_or_up_to_date_needs_no_copy(path: Path, monkeypat
     assert not list(path.parent.glob("*before*"))
 
 
+@pytest.mark.fault(64)
 def test_a_migration_that_fails_changes_nothing_of_its_step(path: Path) -> None:
     write(path, 2)
     steps = [*journal_schema.migrations(), NOTES, BROKEN]
@@ -148,6 +151,7 @@ def test_a_copy_that_is_not_sound_stops_the_migration(path: Path, monkeypatch: p
     assert not list(path.parent.glob("*before*"))
 
 
+@pytest.mark.fault(64)
 def test_an_older_program_refuses_what_a_newer_one_migrated(path: Path) -> None:
     with pytest.MonkeyPatch.context() as later:
         know(later, NOTES)
@@ -162,6 +166,7 @@ def test_an_older_program_refuses_what_a_newer_one_migrated(path: Path) -> None:
         assert connection.execute("SELECT count(*) FROM events").fetchone() == (2,)
 
 
+@pytest.mark.fault(64)
 def test_a_newer_schema_names_both_versions_and_the_remedy(path: Path) -> None:
     write(path, 1)
     alter(path, "PRAGMA user_version = 7")

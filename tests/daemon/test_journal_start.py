@@ -94,6 +94,7 @@ def test_a_log_that_is_gone_is_no_shorter_journal(path: Path) -> None:
         SqliteJournal.open(path, FixedClock())
 
 
+@pytest.mark.fault(50)
 def test_one_bit_in_the_log_is_no_shorter_journal(path: Path) -> None:
     """SQLite ends the log at the first frame whose checksum is wrong, and says nothing."""
     flip(log_of(path), LOG_HEAD + 3 * FRAME + 700)
@@ -288,6 +289,7 @@ def refusal(path: Path) -> str:
     return ""
 
 
+@pytest.mark.fault(50)
 def test_whatever_happens_to_the_files_all_entries_are_there_or_the_start_is_refused(killed: Path) -> None:
     outcomes = {"whole": 0, "refused": 0}
     for name, damage in damages(killed):
@@ -353,6 +355,7 @@ CASES = {
 }
 
 
+@pytest.mark.fault(52)
 @pytest.mark.parametrize(("name", "mode"), CASES.values(), ids=CASES)
 def test_whatever_may_not_be_used_is_one_line_and_exit_78(
     killed: Path, shared: Path, as_nobody: Callable[[], None], name: str, mode: int
@@ -374,6 +377,7 @@ def test_whatever_may_not_be_used_is_one_line_and_exit_78(
     assert str(shared) in message
 
 
+@pytest.mark.fault(52)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
 def test_a_journal_of_another_user_is_one_line_and_exit_78(
     killed: Path, shared: Path, as_nobody: Callable[[], None]

@@ -171,6 +171,7 @@ def _full(place: Place) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place.root / "var")], check=True)
 
 
+@pytest.mark.fault(52)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts disks")
 @pytest.mark.parametrize(
     ("mount", "code", "told"), [(_read_only, 78, "cannot be written"), (_full, 1, "want 500 MiB: make room")]
@@ -238,6 +239,7 @@ def test_money_that_does_not_do(place: Place, venue: _Venue, changes: dict[str, 
     refused(place, venue, 78, told)
 
 
+@pytest.mark.fault(8)
 def test_a_clock_that_is_half_a_minute_off(place: Place, venue: _Venue) -> None:
     venue.client.do("clock", shift_ms=30_000)
     refused(place, venue, 1, "ahead of us", "set this machine's clock")

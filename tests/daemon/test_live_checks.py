@@ -127,6 +127,7 @@ async def test_what_the_key_may_do_decides(
 
 
 # ---- the clock --------------------------------------------------------------------------------------------------
+@pytest.mark.fault(8)
 @pytest.mark.parametrize(
     ("offset_ms", "expected"),
     [(0.0, "ok"), (1_000.0, "ok"), (-1_000.0, "ok"), (1_001.0, "warn"), (-1_001.0, "warn"), (5_000.0, "warn"),

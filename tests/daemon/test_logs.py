@@ -264,6 +264,7 @@ def pipe() -> Iterator[StuckPipe]:
     made.close()
 
 
+@pytest.mark.fault(71)
 def test_a_stuck_pipe_delays_nobody_and_the_loss_is_told(configure: Configure, pipe: StuckPipe) -> None:
     logs = configure(pipe.stream, capacity=50)
     logger = structlog.get_logger()
@@ -326,6 +327,7 @@ print("closed", logs.close(0.5), file=sys.stderr)
 """
 
 
+@pytest.mark.fault(71)
 def test_a_process_with_a_stuck_standard_output_still_ends_cleanly() -> None:
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         # Only standard error is read: standard output stays full until the process has ended.

@@ -240,6 +240,13 @@ def test_a_decision_tells_latency_target_disagreement_and_distance() -> None:
     assert value(samples, "sacd_last_decision_timestamp_seconds") == pytest.approx(CLOSE_S + 1.002, rel=0.0, abs=1e-5)
 
 
+@pytest.mark.fault(56)
+def test_votes_at_the_end_of_their_range_are_counted_by_symbol() -> None:
+    loud = events.decided(events.hold(), votes=((1.0, 0.9, 0.9), (-0.995, 0.1, 0.1), (0.5, 1.0, 1.0)))
+    assert value(after(), "sacd_saturated_votes_total", symbol=BTC) == 0
+    assert value(after(loud, loud), "sacd_saturated_votes_total", symbol=BTC) == 4
+
+
 def test_while_warming_up_no_disagreement_and_no_distance_is_claimed() -> None:
     samples = after(decided(Hold(decision=decision(), reason=VerdictReason.WARMING_UP), seen=False))
     names = {name for name, _ in samples}

@@ -57,6 +57,7 @@ def test_the_training_folder_is_not_looked_at(bundle: Path) -> None:
     assert load_bundle(bundle).manifest.members
 
 
+@pytest.mark.fault(53)
 def test_an_altered_member_is_refused_by_path_file_reason_and_remedy(bundle: Path) -> None:
     member = bundle / "member-1.safetensors"
     data = bytearray(member.read_bytes())
@@ -117,6 +118,7 @@ def test_a_file_we_may_not_read_is_named(bundle: Path) -> None:
     assert "member-2.safetensors: Permission denied" in refusal(bundle)
 
 
+@pytest.mark.fault(54)
 def test_a_bundle_for_other_features_is_refused_with_the_difference(bundle: Path) -> None:
     expected = {"observation_size": OBSERVATION_SIZE, "action_rule_version": 1}
     load_compatible(bundle, feature_schema=SCHEMA, feature_hash=SCHEMA_HASH, **expected)
@@ -202,6 +204,7 @@ def test_a_registry_that_is_none_is_refused(tmp_path: Path) -> None:
         list_bundles(tmp_path / "absent")
 
 
+@pytest.mark.fault(42)
 def test_whoever_reads_during_a_change_finds_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = add(tmp_path, 10), add(tmp_path, 20)
     set_current(tmp_path, first)
@@ -222,6 +225,7 @@ def test_whoever_reads_during_a_change_finds_a_bundle(tmp_path: Path, monkeypatc
     assert set(seen) == {first, second}
 
 
+@pytest.mark.fault(42)
 @pytest.mark.parametrize("step", range(1, 7))
 def test_a_change_that_is_cut_short_leaves_one_bundle_current(tmp_path: Path, step: int) -> None:
     first, second = add(tmp_path, 10), add(tmp_path, 20)

@@ -39,6 +39,10 @@ async def act(desk: Desk, what: str, point: str) -> None:
     await desk.clock.advance(0.2)
 
 
+@pytest.mark.fault(38)
+@pytest.mark.fault(39)
+@pytest.mark.fault(40)
+@pytest.mark.fault(41)
 @pytest.mark.parametrize("what", ["purchase", "sale", "cancel", "stop"])
 @pytest.mark.parametrize("point", POINTS)
 async def test_the_next_process_holds_what_the_venue_holds_and_sends_nothing_twice(point: str, what: str) -> None:
@@ -67,6 +71,7 @@ async def test_the_next_process_holds_what_the_venue_holds_and_sends_nothing_twi
     await desk.down()
 
 
+@pytest.mark.fault(37)
 async def test_dying_right_after_the_intent_sends_nothing() -> None:
     desk = make_desk()
     await desk.up()

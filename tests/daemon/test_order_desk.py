@@ -127,6 +127,7 @@ async def test_a_purchase_without_a_price_is_left_but_an_exit_goes_by_the_mark()
     await desk.down()
 
 
+@pytest.mark.fault(24)
 async def test_a_sale_is_bounded_by_what_fees_have_left() -> None:
     """Row 24: an exchange that took a fee in base which the books do not know of yet."""
     desk = await up()
@@ -141,6 +142,7 @@ async def test_a_sale_is_bounded_by_what_fees_have_left() -> None:
     await desk.down()
 
 
+@pytest.mark.fault(25)
 async def test_a_real_shortfall_is_for_the_venue_to_state() -> None:
     """Row 25: half of it is gone; the venue refuses, and the account is compared with the books."""
     desk = await up()

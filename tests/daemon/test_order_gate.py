@@ -82,6 +82,7 @@ def test_the_rate_limits_purchases_but_never_exits() -> None:
     assert made.refusal(third, quote=QUOTE, held=0.0, now_s=60.1) is None
 
 
+@pytest.mark.fault(35)
 @given(
     st.lists(st.tuples(st.floats(0.0, 50.0), st.floats(1.0, 1_000.0), st.booleans()), max_size=30),
 )
@@ -101,6 +102,7 @@ def test_whatever_is_asked_the_position_stays_below_its_cap(asked: list[tuple[fl
                 made.end(name)
 
 
+@pytest.mark.fault(35)
 async def test_a_risk_manager_that_approves_everything_cannot_pass_it() -> None:
     """Row 35: the engine of this test has no risk manager at all, and asks for ever more."""
     desk = make_desk(max_order_value=300.0, max_position_value=800.0, max_orders_per_minute=1_000)

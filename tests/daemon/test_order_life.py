@@ -74,6 +74,7 @@ PIECES = {
 }
 
 
+@pytest.mark.fault(18)
 @pytest.mark.parametrize("name", PIECES)
 def test_every_order_of_events_comes_to_the_same_end(name: str) -> None:
     pieces, end = PIECES[name]
@@ -88,6 +89,7 @@ def test_every_order_of_events_comes_to_the_same_end(name: str) -> None:
         assert made.is_ended
 
 
+@pytest.mark.fault(19)
 @given(st.data(), st.sampled_from(sorted(PIECES)))
 def test_repeats_change_nothing(data: st.DataObject, name: str) -> None:
     pieces, end = PIECES[name]

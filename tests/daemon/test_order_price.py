@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from daemon.live_settings import EntryStyle, OrderStyle
 from daemon.order_price import Unfit, request_for, stop_for, whole_lots, within_balance
 from daemon.venue import Market, Quote, Request, RequestKind
+from strategy.instrument import Instrument
 from strategy.order import Order, OrderKind, Side
 from tests.fakes.live import instrument, settings
 from tests.fakes.trading import BTC
@@ -97,6 +98,29 @@ def test_what_is_too_small_stays(quantity: float, why: str) -> None:
     made = request_for(order(quantity=quantity), quantity, QUOTE, MARKET, settings(), funds=1e6)
     assert isinstance(made, Unfit)
     assert why in made.detail
+
+
+def test_less_than_the_smallest_order_stays_where_that_is_more_than_a_lot() -> None:
+    market = replace(MARKET, min_quantity=0.5)
+    made = request_for(order(), 0.499, QUOTE, market, settings(), funds=1e6)
+    assert made == Unfit(detail="0.499 BTC below the minimum of 0.5")
+    assert sent(request_for(order(), 0.5, QUOTE, market, settings(), funds=1e6)).quantity == 0.5
+    assert isinstance(stop_for(stop(), 0.499, market, settings(), has_market_stop=True), Unfit)
+
+
+def test_a_market_purchase_is_valued_at_the_present_price_as_the_venue_does() -> None:
+    # 0.0499 at the 100.5 that the collar allows is 5.01, at the 100 of now 4.99: below the minimum of 5.
+    market = replace(MARKET, instrument=Instrument(symbol=BTC, tick=0.01, lot=0.0001, min_notional=5.0))
+    takes = settings(order=OrderStyle.MARKET, collar=0.005)
+    assert isinstance(request_for(order(), 0.0499, QUOTE, market, takes, funds=1e6), Unfit)
+    assert sent(request_for(order(), 0.0501, QUOTE, market, takes, funds=1e6)).limit_price is None
+
+
+def test_ten_coins_in_lots_of_a_hundred_millionth_are_not_one_lot_more() -> None:
+    fine = Instrument(symbol=BTC, tick=0.01, lot=1e-8, min_notional=5.0)
+    assert whole_lots(fine, 10.0) == 10.0
+    assert whole_lots(fine, 9.9999999999999) == 10.0  # what sums of float64 leave
+    assert whole_lots(fine, 9.99999999) == 9.99999999
 
 
 def test_a_closed_market_takes_nothing() -> None:

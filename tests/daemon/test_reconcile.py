@@ -365,6 +365,7 @@ async def test_orders_of_the_books_and_of_others_are_left_alone() -> None:
     assert r.account.cancelled == []
 
 
+@pytest.mark.fault(50)
 async def test_after_a_restore_strays_are_cancelled_and_our_unknown_trades_become_ours() -> None:
     # The books are of before a purchase of 0.25 BTC at 60,000; its stop rests at the venue.
     r = rig({"USDT": 1_000.0, "BTC": 0.25}, {"": 16_000.0, BTC: 0.0}, {}, rule=IGNORE, accept_recovery=True)

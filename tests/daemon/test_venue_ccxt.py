@@ -202,6 +202,7 @@ async def test_what_lowers_risk_goes_before_what_adds_to_it() -> None:
         assert budget.purposes == [Purpose.ENTRY, Purpose.EXIT, Purpose.EXIT, Purpose.EXIT, Purpose.QUERY]
 
 
+@pytest.mark.fault(8)
 async def test_a_clock_that_is_off_is_set_and_the_order_was_not_taken() -> None:
     async with venue_server() as server, opened(server) as venue:
         server.control({"do": "clock", "shift_ms": -30_000})

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +8,7 @@ from daemon import wording
 from strategy.decision import Action, Decision, DecisionReason
 from strategy.order import OrderState, Side
 from strategy.regime import Regime, Trend, Volatility
-from strategy.risk import Hold, TradingState, VerdictReason
+from strategy.risk import Hold, SymbolRisk, TradingState, VerdictReason
 from tests.fakes import events
 
 
@@ -76,12 +78,20 @@ def test_a_hold_in_the_dead_band_says_which_of_three_it_is(
         (events.risk(is_stale=True), ("ACTIVE", "no new exposure: the feed is silent")),
         (events.risk(is_skewed=True), ("ACTIVE", "no new exposure: our clock is off")),
         (
+            replace(events.risk(), symbols={"BTC/USDT": SymbolRisk(is_halted=True), "ETH/USDT": SymbolRisk()}),
+            ("ACTIVE", "no new exposure in BTC/USDT until resumed"),
+        ),
+        (
+            replace(events.risk(), symbols={"BTC/USDT": SymbolRisk(is_closed=True)}),
+            ("ACTIVE", "no orders in BTC/USDT: the venue takes none"),
+        ),
+        (
             events.risk(TradingState.HALTED, VerdictReason.MAX_DRAWDOWN_EXCEEDED),
             ("HALTED", "drawdown limit reached"),
         ),
         (
             events.risk(TradingState.REDUCING, VerdictReason.DAILY_LOSS_LIMIT, is_paused=True),
-            ("REDUCING", "daily loss limit reached, paused by the operator"),
+            ("REDUCING", "daily loss limit reached, paused until resumed"),
         ),
     ],
 )

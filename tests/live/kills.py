@@ -52,13 +52,13 @@ class Account:
         """Take the doom back."""
         self.house.config.with_suffix(".death").unlink(missing_ok=True)
 
-    def must_die(self, life: Life, at: str, of: str, timeout_s: float = 60.0) -> None:
-        """Wait until a life has died of its doom, and of nothing else."""
+    def must_die(self, life: Life, at: str, of: str, *, what: str = "", timeout_s: float = 120.0) -> None:
+        """Wait until a life has died of its doom, and of nothing else. what: to count it as."""
         code = self._nursery.wait(life.pid, timeout_s)
         assert code is not None, f"it never came to {at} of {of}\n{self.house.log[-3000:]}"
         assert code == KILLED, f"it ended with {code} before {at} of {of}\n{self.house.log[-3000:]}"
         assert self.deaths()[-1]["at"] == at
-        self.count_kill(f"{at} x {of}" if of else at)
+        self.count_kill(what or (f"{at} x {of}" if of else at))
 
     def kill(self, life: Life, what: str) -> None:
         """Kill a life now, unless it has died of its doom already."""
@@ -98,8 +98,16 @@ class Account:
             )
             if not life.is_over:
                 return life
-            assert life.end() == TransientError.exit_code, self.house.log[-3000:]
+            assert self.is_venues_doing(life.end()), self.house.log[-3000:]
         raise AssertionError(f"it did not start in {_STARTS} attempts\n{self.house.log[-3000:]}")
+
+    def is_venues_doing(self, code: int) -> bool:
+        """Tell whether a life ended because the venue gave no usable answer while it started.
+
+        Where time runs 60 times as fast, a stall of 20 ms is enough for that: its clock then seems a second off.
+        """
+        last = self.house.log.rstrip().rpartition("\n")[2]
+        return code == TransientError.exit_code and last.startswith("sacd: ") and "no usable answer" in last
 
     # ---- what must be so ----------------------------------------------------------------------------------------
     def recover(self) -> None:
@@ -107,8 +115,30 @@ class Account:
         since = len(self.house.client.audit())
         life = self.start_reconciled()
         self._note_protection(since)
-        assert life.kill(signal.SIGTERM) == 0, self.house.log[-3000:]
-        self.check()
+        self.finish(life)
+
+    def finish(self, life: Life) -> None:
+        """End a life in order and check.
+
+        The market goes on without it: where a stop fills from here on, another life has to hear of that first.
+        """
+        for _ in range(_STARTS):
+            ending_ms = self.house.client.state()["now_ms"]
+            assert life.kill(signal.SIGTERM) == 0, self.house.log[-3000:]
+            try:
+                self.check()
+            except AssertionError:
+                if not self._has_stop_filled_since(ending_ms):
+                    raise
+                life = self.start_reconciled()
+            else:
+                return
+        raise AssertionError(f"stops filled after each of {_STARTS} ends")
+
+    def _has_stop_filled_since(self, at_ms: int) -> bool:
+        stops = {order["order_id"] for order in self.house.venue_orders() if order["is_stop"]}
+        fills = self.house.client.audit(kind="fill")
+        return any(fill["order_id"] in stops and fill["at_ms"] >= at_ms for fill in fills)
 
     def check(self) -> None:
         """Hold a journal that was closed cleanly against the venue, the audit, and what its writers were told."""

@@ -4,6 +4,7 @@ A test writes a list of them into `CONFIG.plant`; the next life takes them and r
 
     {"what": "signal", "at": "sent", "number": 15}                           at a crash point
     {"what": "raise", "in": "daemon.engine:Engine.watch", "skip": 1}         when a method is called
+    {"what": "poison"}                                                       every vote is no number
     {"what": "block", "in": "daemon.engine:Engine._on_candles", "seconds": 120.0}
 """
 
@@ -17,7 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from daemon import crash_points
+from strategy.policy import Ensemble
 
 
 class PlantedError(Exception):
@@ -61,8 +65,13 @@ def _block(asked: dict[str, Any]) -> None:
     _in_front_of(asked, lambda: time.sleep(asked["seconds"]))
 
 
+def _poison(_asked: dict[str, Any]) -> None:
+    act = Ensemble.act
+    Ensemble.act = lambda ensemble, seen: act(ensemble, seen) * np.float32("nan")  # type: ignore[method-assign]
+
+
 def _in_front_of(asked: dict[str, Any], act: Callable[[], None]) -> None:
-    """Let `act` run when a method is called: once, or `times` times, after `skip` calls; inside its task if it is one."""
+    """Let `act` run when a method is called: once, or `times` times, after `skip` calls, and inside its task."""
     module, _, path = asked["in"].partition(":")
     owner_name, _, name = path.partition(".")
     owner = getattr(importlib.import_module(module), owner_name)
@@ -88,4 +97,9 @@ def _in_front_of(asked: dict[str, Any], act: Callable[[], None]) -> None:
     setattr(owner, name, in_task if asyncio.iscoroutinefunction(whole) else at_once)
 
 
-_PLANTS: dict[str, Callable[[dict[str, Any]], None]] = {"signal": _signal, "raise": _raise, "block": _block}
+_PLANTS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "signal": _signal,
+    "raise": _raise,
+    "poison": _poison,
+    "block": _block,
+}

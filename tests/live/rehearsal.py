@@ -11,6 +11,7 @@ stops the daemon and holds what every test of a fault must find; a second life t
 """
 
 import asyncio
+import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ class Rehearsal(House):
 
     def __init__(self, root: Path, nursery: Nursery, *, move: float = 0.0005, **changes: Any) -> None:
         super().__init__(root, move=move, **changes)
-        self._nursery = nursery
+        self.nursery = nursery
         self._lives = 0
         self.model = write_bundle(root / "models", timeframe="1m", votes=_ALWAYS_BUY)
         self.say_ready()
@@ -48,7 +49,7 @@ class Rehearsal(House):
         """Begin a life of the daemon; is_ready: and wait until it trades."""
         self._lives += 1
         seen = self.log.count('"event":"ready"')
-        self.life = self.live(self._nursery)
+        self.life = self.live(self.nursery)
         if is_ready:
             self.so(lambda: self.log.count('"event":"ready"') > seen, "ready to trade")
         return self.life
@@ -60,6 +61,11 @@ class Rehearsal(House):
     def ask(self, verb: str) -> dict[str, Any]:
         """Ask the running daemon for something, over its socket."""
         return asyncio.run(call(self.root / "house.sock", verb, {}))
+
+    @property
+    def web(self) -> str:
+        """Address of the running daemon's pages."""
+        return re.findall(r'"metrics":"(http://[^"]+)"', self.log)[-1]  # type: ignore[no-any-return]
 
     def hand(self, command: str, **values: Any) -> dict[str, Any]:
         """Do something to our account at the venue by hand."""

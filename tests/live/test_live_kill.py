@@ -12,10 +12,10 @@ import pytest
 
 from daemon import crash_points
 from daemon.testvenue.client import ControlRefused
-from tests.live.house import House, Life
+from tests.live.house import House
 from tests.live.kills import Account, Report
 from tests.live.mortal import later_schema
-from tests.live.nursery import KILLED, Nursery
+from tests.live.nursery import Nursery
 
 ORDERS = ("market", "limit", "cancel", "stop")
 IN_TRADING = tuple(name for name in crash_points.NAMES if name != "migration")
@@ -166,6 +166,13 @@ DEATHS: dict[tuple[str, str], Death] = {
 }
 
 
+@pytest.mark.fault(36)
+@pytest.mark.fault(37)
+@pytest.mark.fault(38)
+@pytest.mark.fault(39)
+@pytest.mark.fault(40)
+@pytest.mark.fault(41)
+@pytest.mark.fault(43)
 @pytest.mark.parametrize(("of", "at"), CELLS)
 def test_a_daemon_killed_at_a_crash_point_loses_and_doubles_nothing(
     of: str, at: str, accounts: Accounts, record_property: Report

@@ -108,6 +108,7 @@ def test_a_manifest_survives_its_file() -> None:
 
 
 # ---- altered, missing, extra, truncated -------------------------------------------------------------------------
+@pytest.mark.fault(53)
 def test_every_bit_of_the_manifest_counts() -> None:
     good = FILES[MANIFEST]
     for position in range(len(good)):
@@ -134,6 +135,7 @@ def test_a_manifest_that_means_the_same_in_other_bytes_is_refused(change: Callab
     assert MANIFEST in refusal({**FILES, MANIFEST: altered})
 
 
+@pytest.mark.fault(53)
 @pytest.mark.parametrize("name", [name for name in FILES if name != MANIFEST])
 def test_every_bit_of_a_member_counts(name: str) -> None:
     good = FILES[name]
@@ -144,12 +146,14 @@ def test_every_bit_of_a_member_counts(name: str) -> None:
         assert message.startswith(f"bundle file {name}: its sha256 is "), f"byte {position}"
 
 
+@pytest.mark.fault(53)
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
 def test_a_truncated_file_is_named(name: str, keep: float) -> None:
     assert f"bundle file {name}: " in refusal({**FILES, name: FILES[name][: int(len(FILES[name]) * keep)]})
 
 
+@pytest.mark.fault(53)
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(name: str) -> None:
     message = refusal({other: data for other, data in FILES.items() if other != name})
@@ -275,6 +279,7 @@ def test_a_manifest_that_cannot_be_is_not_made_either() -> None:
 
 
 # ---- members that a manifest vouches for and that are bad all the same -------------------------------------------
+@pytest.mark.fault(55)
 def test_a_member_with_a_nan_weight_is_refused_by_layer() -> None:
     arrays = random_arrays(0)
     arrays["layer1.weight"][2, 3] = np.nan
@@ -384,6 +389,7 @@ def test_a_bundle_made_for_this_program_passes() -> None:
     check(load(FILES).manifest)
 
 
+@pytest.mark.fault(54)
 @pytest.mark.parametrize(
     ("schema", "words"),
     [
@@ -415,6 +421,7 @@ def test_a_changed_parameter_of_a_named_feature_is_shown_by_its_name() -> None:
     assert "features.flow only in this program" in message
 
 
+@pytest.mark.fault(54)
 def test_another_observation_or_action_rule_is_refused() -> None:
     manifest = load(FILES).manifest
     with pytest.raises(BadBundle, match="observations of 5 numbers, this program makes 6"):

@@ -66,6 +66,7 @@ def test_an_unusual_candle_is_taken(changes: dict[str, Any]) -> None:
 PRICES = st.floats(allow_nan=True, allow_infinity=True) | st.floats(0.5, 2.0)
 
 
+@pytest.mark.fault(7)
 @given(st.tuples(PRICES, PRICES, PRICES, PRICES, PRICES), st.integers(-10, 10), st.sampled_from([1, 2, 5]))
 def test_a_candle_exists_exactly_when_it_keeps_every_rule(
     numbers: tuple[float, float, float, float, float], open_ms: int, span_ms: int

@@ -166,6 +166,7 @@ def test_members_of_one_mind_do_not_shrink_the_step() -> None:
     assert decision.target == pytest.approx(0.15, rel=1e-12)
 
 
+@pytest.mark.fault(57)
 def test_disagreement_is_the_weighted_spread_of_steps_and_shrinks_the_step() -> None:
     # Steps 0.8 and 0.4: mean 0.6, each 0.2 away.  Mean vote: size 0.6, confidence 1: 0.6 * 0.5 * (1 - 0.2) = 0.24.
     decision = decided(changed(HALVES), (0.9, 0.8, 1.0), (0.9, 0.4, 1.0))
@@ -182,6 +183,7 @@ def test_disagreement_is_weighted() -> None:
     assert decision.target == pytest.approx(0.5 * 0.6, rel=1e-12)
 
 
+@pytest.mark.fault(57)
 @pytest.mark.parametrize(
     ("limit", "action", "reason"),
     [
@@ -214,6 +216,7 @@ def test_as_many_votes_as_weights_are_needed() -> None:
         decided(changed(HALVES), (1, 1, 1))
 
 
+@pytest.mark.fault(55)
 @pytest.mark.parametrize("column", range(3), ids=["direction", "size", "confidence"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf], ids=str)
 def test_a_vote_that_is_no_number_is_refused_and_not_traded(column: int, bad: float) -> None:

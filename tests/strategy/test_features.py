@@ -44,6 +44,7 @@ def part(table: CandleTable, first: int, last: int) -> CandleTable:
 
 
 # ---- one kernel in two forms --------------------------------------------------------------------------------------
+@pytest.mark.fault(4)
 @settings(max_examples=30, deadline=None)
 @given(wild_tables(), st.integers(0, 4))
 def test_array_and_streaming_form_agree_on_every_bit(table: CandleTable, max_missing: int) -> None:
@@ -118,6 +119,7 @@ GAPS = [
 ]
 
 
+@pytest.mark.fault(4)
 @pytest.mark.parametrize(("gaps", "max_missing", "refused"), GAPS)
 def test_a_window_that_lacks_more_candles_than_allowed_has_no_row(
     gaps: dict[int, int], max_missing: int, refused: range
@@ -168,6 +170,8 @@ def test_a_refused_candle_leaves_the_window_as_it_was() -> None:
     assert exactly(rows) == exactly(computed(table, 0))[WINDOW:]
 
 
+@pytest.mark.fault(7)
+@pytest.mark.fault(55)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
 @pytest.mark.parametrize("column", range(5), ids=["open", "high", "low", "close", "volume"])
 @pytest.mark.parametrize("row", [0, 17, 2_400, 2_409])

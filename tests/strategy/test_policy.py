@@ -96,6 +96,7 @@ def test_members_answer_as_the_network_written_out(
     assert np.abs(votes - np.array(expected)).max() <= 1e-6
 
 
+@pytest.mark.fault(56)
 def test_large_means_end_exactly_on_the_bounds() -> None:
     votes = equal(*(make_actor(seed, scale=1000.0) for seed in range(5))).act(random_observations(200))
     assert (votes >= np.float32(LOW)).all()
@@ -186,6 +187,7 @@ def test_no_symbols_give_no_votes() -> None:
     assert equal(make_actor(0)).act(np.empty((0, 9), np.float32)).shape == (0, 1, 3)
 
 
+@pytest.mark.fault(55)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_observation_that_cannot_be_trusted_is_refused_by_position(value: float, count: int) -> None:
@@ -205,6 +207,7 @@ def test_observations_of_another_shape_or_type_are_refused(observations: NDArray
         equal(make_actor(0)).act(observations)
 
 
+@pytest.mark.fault(56)
 @settings(max_examples=200, deadline=None)
 @given(arrays(np.float32, (2, 9), elements=st.floats(width=32, allow_nan=True, allow_infinity=True)))
 def test_whatever_is_asked_the_answer_is_a_vote_or_a_refusal(observations: NDArray[np.float32]) -> None:
@@ -228,6 +231,7 @@ def damaged(name: str, value: object) -> dict[str, NDArray[np.float32]]:
     return values
 
 
+@pytest.mark.fault(55)
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [

@@ -393,6 +393,7 @@ def test_an_account_that_is_flat_when_it_has_fallen_halts_at_once() -> None:
     assert review(SEEN, marked(8_400.0), is_flat=True).state.state is TradingState.HALTED
 
 
+@pytest.mark.fault(48)
 def test_a_halt_outlives_days_prices_and_a_journal_until_the_cool_down_restarts_the_peak() -> None:
     state = review(SEEN, marked(8_400.0), at=10, is_flat=True).state
     for at, equity, day in [(11, 20_000.0, 0), (34, 8_400.0, 1), (177, 8_400.0, 7)]:

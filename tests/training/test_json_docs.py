@@ -12,12 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon import checks, cli, journal_reader, parity
-from daemon.app_status import status
+from daemon.app_status import Account, status
 from daemon.fold import Difference
-from daemon.health import Health
-from daemon.ports import Entry
+from daemon.ports import Entry, OrderPath
+from daemon.recent_news import RecentNews
 from daemon.replay import Replay
-from tests.daemon.engines import BUY, make_rig
+from tests.daemon.engines import make_rig
+from tests.daemon.test_app_status import Asked
 from tests.daemon.test_execution import many, stop
 from tests.fakes.binance import walk
 from tests.fakes.histories import Histories
@@ -197,12 +198,12 @@ def test_report() -> None:
 
 
 async def test_status() -> None:
-    rig = make_rig()
-    health = Health(rig.clock, is_live=False, candle_interval_s=0.0)
-    rig.voice.say(BUY)
-    await rig.candle()
-    await rig.candle()
-    assert_documented("sacd status --json", status(rig.engine, health))
+    asked, paper = Asked(), make_rig()
+    await asked.buy()
+    await asked.rig.tell(OrderPath(is_open=False, detail="no answer"))
+    on_paper = status(paper.engine, asked.health, Account(instance="p", mode="paper"), RecentNews(paper.clock))
+    assert {*on_paper} == {*asked.answer()}
+    assert_documented("sacd status --json", asked.answer())
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "flatten"])

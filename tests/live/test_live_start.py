@@ -1,0 +1,51 @@
+"""What a start must not do: act on books that are older than the account."""
+
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.rehearsal import Rehearsal, Rehearse
+
+CONFIGURATION = 78
+
+
+@pytest.fixture
+def aged(rehearse: Rehearse, tmp_path: Path) -> Iterator[Rehearsal]:
+    """Yield a house whose journal knows one purchase, while the account holds three under a stop of their own."""
+    with rehearse() as house:
+        life = house.begin()
+        house.until_bought(1)
+        house.until_protected()
+        life.kill()
+        shutil.copytree(house.state, tmp_path / "copy")
+        life = house.begin()
+        house.until_bought(3)
+        house.until_protected()
+        life.kill()
+        shutil.rmtree(house.state)
+        (tmp_path / "copy").rename(house.state)
+        yield house
+
+
+def test_an_old_copy_of_the_journal_is_refused_before_anything_is_sent(aged: Rehearsal) -> None:
+    held, before = aged.total("BTC"), len(aged.client.audit())
+    assert aged.begin(is_ready=False).end() == CONFIGURATION
+    assert "that the journal does not know" in aged.log
+    assert "--accept-recovery" in aged.log
+    assert "Traceback" not in aged.log
+    assert {record["method"] for record in aged.client.audit(kind="request", after=before)} == {"GET"}
+    assert aged.total("BTC") == held
+
+
+def test_an_old_copy_that_is_accepted_takes_the_account_in_without_selling_any_of_it(aged: Rehearsal) -> None:
+    held, before = aged.total("BTC"), len(aged.client.audit())
+    aged.life = aged.live(aged.nursery, accept_recovery=True)
+    aged.so(lambda: len(aged.client.audit(kind="order", after=before)) > 0, "a stop of this life")
+    aged.until_protected()
+    assert aged.life.kill(signal.SIGTERM) == 0
+    assert [r for r in aged.client.audit(kind="fill", after=before) if r["side"] == "sell"] == []
+    assert aged.total("BTC") >= held
+    aged.check()
