@@ -376,7 +376,7 @@ class App:
         _log.info("stopping", reason=self._reason)
         if self._view is not None:
             self._view.end_begins(self._reason)
-        # A second signal ends the process at once, also where the loop hangs; the journal is whole at every instruction.
+        # A second signal ends the process at once, even if the loop hangs; the journal is whole at every instruction.
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().remove_signal_handler(number)
             signal.signal(number, self._end_at_once)

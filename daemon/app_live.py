@@ -107,7 +107,11 @@ class LiveAccount:
             await self._beside(self._following, self.look(is_new=False))
         clear_marker(journal_path(self._config))
         self._has_started = True
-        _log.info("reconciled", exchange=self._config.exchange.id, detail=self._reconciler.words())
+        _log.info(
+            "reconciled",
+            exchange=self._config.exchange.id,
+            detail=self._reconciler.words() or "books and account agree",
+        )
         return True
 
     async def _begin(self, broker: VenueBroker, reconciler: Reconciler) -> None:

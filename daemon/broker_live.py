@@ -5,6 +5,7 @@ never waits for it; what the engine asks takes effect once `release` says that i
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
@@ -48,6 +49,10 @@ from strategy.order import Order, OrderKind, OrderReport
 _HEARTBEAT_S = 5.0
 _CLOCK_S = 1.0
 """The clock, and whether the account rests, are looked at so often."""
+_TIME_EVERY_S = 600.0
+_TIME_OFF_S = 5.0
+_TIME_LOOKS = 3
+"""The venue's clock is compared with ours so often; so far apart nothing is bought."""
 _SILENT_S = 10.0
 """The venue is asked something when it has not answered anything for so long."""
 _CLOSED_MARKETS_S = 300.0
@@ -279,7 +284,13 @@ class VenueBroker:
     # ---- run ----------------------------------------------------------------------------------------------------
     async def run(self) -> None:
         """Watch orders, stops, balances, markets and the way to the venue until cancelled."""
-        for work in (self._keep_path(), self._keep_stops(), self._keep_account(), self._keep_markets()):
+        for work in (
+            self._keep_path(),
+            self._keep_stops(),
+            self._keep_account(),
+            self._keep_markets(),
+            self._keep_time(),
+        ):
             self._crew.hire(work)
         await self._crew.watch()
 
@@ -304,9 +315,27 @@ class VenueBroker:
         self._path.forgive()
         self._look_at_everything()
         await self._outbox.settled()
-        if self._is_at_rest() and await self._compare() and self._path.is_well:
+        if self._is_at_rest() and await self._is_time_right() and await self._compare() and self._path.is_well:
             self._path.reopen()
             self._protection.wake()
+
+    async def _keep_time(self) -> None:
+        while True:
+            await self._clock.sleep_s(_TIME_EVERY_S)
+            await self._is_time_right()
+
+    async def _is_time_right(self) -> bool:
+        """Tell whether our clock goes with the venue's, as far as it tells; else nothing is bought until it does."""
+        off_s = math.inf
+        for _ in range(_TIME_LOOKS):  # a slow answer shows an offset that is none: the smallest one counts
+            offset_ms = await self._try(self._venue.clock_offset_ms())
+            if offset_ms is None:
+                return True
+            off_s = min(off_s, offset_ms / 1_000, key=abs)
+            if abs(off_s) <= _TIME_OFF_S:
+                return True
+        self._path.distrust(f"the venue's clock is {off_s:+.1f} s from ours: set this machine's clock")
+        return False
 
     async def _try(self, request: Awaitable[T]) -> T | None:
         """Return the answer, None when there is none: the path notes why."""

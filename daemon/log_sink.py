@@ -171,10 +171,12 @@ class LogSink:
         state, why = wording.state_words(event.risk)
         is_real = event.mode == "live"
         write = self._logger.warning if is_real else self._logger.info
+        where = {"exchange": event.exchange, "money": wording.money_words(event.money)} if is_real else {}
         write(
             "started",
             instance=event.instance,
             mode="LIVE" if is_real else event.mode,
+            **where,
             source=event.source,
             symbols=list(event.symbols),
             timeframe=event.timeframe,
@@ -194,7 +196,7 @@ class LogSink:
         write(
             "order",
             symbol=report.symbol,
-            order=report.client_id,
+            **_order_fields(event.order),
             state=event.state.value,
             detail=wording.one_line(report.detail),
         )
@@ -247,8 +249,8 @@ def _live_fields(news: wording_live.LiveNews) -> Mapping[str, Any]:
         case OrderPath():
             return {"open": news.is_open, "needs_person": news.needs_person}
         case External():
-            kept = {"asset": news.asset, "ours": news.ours, "foreign": news.foreign, "halts": news.halts}
-            return {**kept, "change": news.external_id}
+            amounts = {"ours": _rounded(news.ours), "foreign": _rounded(news.foreign)}
+            return {"asset": news.asset, **amounts, "halts": news.halts, "change": news.external_id}
         case NewSteps():
             return {"closed": sorted(news.closed)}
         case StopLost():
@@ -273,7 +275,8 @@ def _account_fields(portfolio: Portfolio) -> Mapping[str, Any]:
 
 
 def _order_fields(order: Order) -> Mapping[str, Any]:
-    return {"order": order.client_id, "side": order.side.value, "quantity": order.quantity}
+    stop = {} if order.stop_price is None else {"stop_price": order.stop_price}
+    return {"order": order.client_id, "side": order.side.value, "quantity": order.quantity, **stop}
 
 
 def _fill_fields(fill: Fill) -> Mapping[str, Any]:

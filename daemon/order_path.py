@@ -61,7 +61,11 @@ class PathWatch:
     def mind_clock(self) -> None:
         """Close the path when time jumped: whatever happened meanwhile is to be found before anything is bought."""
         if detail := self._time.look():
-            self._close(f"{detail}; orders and balances are checked first")
+            self.distrust(f"{detail}; orders and balances are checked first")
+
+    def distrust(self, detail: str) -> None:
+        """Close the path for a reason that no request has shown. detail: in words."""
+        self._close(detail)
 
     def reopen(self) -> None:
         """Tell that orders can be sent again: it works, and the account was compared with the books."""

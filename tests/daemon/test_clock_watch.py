@@ -9,6 +9,7 @@ from daemon.ports import External, OrderPath
 from tests.fakes.clock import ManualClock
 from tests.fakes.live import Desk, make_desk
 from tests.fakes.trading import BTC
+from tests.fakes.venue import FakeVenue
 
 
 @pytest.fixture
@@ -95,3 +96,40 @@ async def test_after_a_jump_what_is_held_may_still_be_sold(desk: Desk) -> None:
     await desk.clock.advance(1.0)
     assert sale is not None
     assert desk.state(sale) == "filled"
+
+
+# ---- the venue's clock ----------------------------------------------------------------------------------------------
+@pytest.mark.fault(8)
+@pytest.mark.parametrize("offset_ms", [30_000.0, -30_000.0])
+async def test_a_clock_that_runs_off_while_we_run_stops_purchases_until_it_is_set(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, offset_ms: float
+) -> None:
+    offsets = {"now": offset_ms}
+
+    async def offset(_venue: FakeVenue) -> float:
+        return offsets["now"]
+
+    monkeypatch.setattr(FakeVenue, "clock_offset_ms", offset)
+    await desk.clock.advance(600.0)
+    (closed,) = desk.of(OrderPath)
+    assert closed.is_open is False
+    assert closed.detail == f"the venue's clock is {offset_ms / 1_000:+.1f} s from ours: set this machine's clock"
+    late = await desk.buy(1.0)
+    await desk.clock.advance(60.0)
+    assert late is not None
+    assert desk.state(late) == "not_placed"
+    offsets["now"] = 400.0
+    await desk.clock.advance(30.0)
+    assert [path.is_open for path in desk.of(OrderPath)] == [False, True]
+
+
+async def test_one_slow_answer_is_no_clock_that_is_off(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [9_000.0, -7_000.0, 20.0]
+
+    async def offset(_venue: FakeVenue) -> float:
+        return answers.pop(0)
+
+    monkeypatch.setattr(FakeVenue, "clock_offset_ms", offset)
+    await desk.clock.advance(600.0)
+    assert answers == []
+    assert desk.of(OrderPath) == []

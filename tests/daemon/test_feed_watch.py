@@ -1,3 +1,5 @@
+import pytest
+
 from daemon.feed_watch import FeedWatch
 from strategy.parameters import RiskLimits
 from tests.fakes.clock import ManualClock

@@ -18,7 +18,7 @@ from rich.segment import Segments
 from daemon.events import JournalWritten, Protected
 from daemon.ports import FeedHealth, FeedStatus, Gap, OrderPath, StopLost
 from daemon.terminal import TerminalView
-from strategy.order import OrderState, Side
+from strategy.order import OrderEvent, OrderState, OrderStatus, Side
 from strategy.portfolio import Position
 from strategy.risk import TradingState, VerdictReason
 from tests.fakes import events
@@ -153,6 +153,70 @@ def test_real_money_is_unmistakable() -> None:
     assert live.style.bgcolor.name == "red"
 
 
+@pytest.mark.parametrize(
+    ("money", "words", "colour"),
+    [("real", " LIVE, REAL MONEY ", "red"), ("sandbox", " LIVE, SANDBOX ", "dark_orange3"),
+     ("local", " LIVE, TEST VENUE ", "dark_orange3")],
+)  # fmt: skip
+def test_whose_money_it_is_and_where_stands_in_the_title(money: str, words: str, colour: str) -> None:
+    view = view_of(events.started(mode="live", exchange="kraken", money=money))
+    (badge,) = [segment for segment in view.lines()[0] if segment.text == words]
+    assert badge.style is not None
+    assert badge.style.bgcolor is not None
+    assert badge.style.bgcolor.name == colour
+    assert screen(view)[1].strip().startswith("kraken 1h, model")
+    assert "stops stay at kraken" in screen(view)[-1]
+
+
+def live_holding(stop: Any, *more: Any) -> list[Any]:
+    held = events.portfolio(5_000.0, **{BTC: Position(quantity=0.1, average_entry=60_000.0, mark=60_000.0)})
+    began = events.started(mode="live", exchange="kraken", money="real")
+    return [began, events.taken(), events.marked(held), Protected(symbol=BTC, stop=stop), *more]
+
+
+def test_a_position_without_its_stop_at_the_venue_is_told_until_the_stop_rests() -> None:
+    stop = events.stop_order(price=57_123.0)
+    sent = events.moved(stop, OrderState.IN_FLIGHT, OrderEvent.SENT)
+    rests = events.moved(stop, OrderState.OPEN)
+    gone = events.moved(stop, OrderState.EXPIRED, OrderEvent.EXPIRED)
+    assert "no stop: BTC/USDT" in screen_of(*live_holding(stop, sent))
+    assert "no stop" not in screen_of(*live_holding(stop, sent, rests))
+    assert "no stop: BTC/USDT" in screen_of(*live_holding(stop, sent, rests, gone))
+    assert "no stop" not in screen_of(*live_holding(None))  # too little is held for one
+    known = OrderStatus(order=stop, state=OrderState.OPEN)
+    before = events.started(mode="live", money="real", orders=(known,))
+    assert "no stop" not in screen_of(before, *live_holding(stop)[1:])  # it rests from before a restart
+
+
+def test_on_paper_no_stop_has_to_rest_anywhere() -> None:
+    told = [events.started(), *live_holding(events.stop_order(price=57_123.0))[1:]]
+    assert "no stop" not in screen_of(*told)
+
+
+def test_a_run_that_is_ending_says_what_it_waits_for() -> None:
+    view = view_of(*a_run())
+    view.end_begins("SIGINT received")
+    assert screen(view)[-1].strip().startswith("Ending, SIGINT received: what is in flight is settled first")
+
+
+def summary_of(*told: Any) -> str:
+    out, view = Console(width=120, file=io.StringIO()), view_of(*told)
+    with out.capture() as captured:
+        out.print(view.summary(told[-1]))
+    return captured.get()
+
+
+def test_the_summary_of_a_live_run_says_what_protects_what_is_still_held() -> None:
+    held = events.portfolio(5_000.0, **{BTC: Position(quantity=0.1, average_entry=60_000.0, mark=60_000.0)})
+    stop = events.stop_order(price=57_123.0)
+    rests, end = events.moved(stop, OrderState.OPEN), events.stopped(held)
+    protected = summary_of(*live_holding(stop, rests), end)
+    assert "0.1 of BTC/USDT, its stop at 57,123.00 rests at kraken" in protected
+    assert "0.1 of BTC/USDT, and no stop rests at kraken" in summary_of(*live_holding(stop), end)
+    assert "0.1 of BTC/USDT, too little for a stop" in summary_of(*live_holding(None), end)
+    assert "Still held" not in summary_of(events.started(), events.stopped(events.portfolio()))
+
+
 @pytest.mark.parametrize(("width", "height"), SIZES, ids=SIZE_IDS)
 def test_the_last_news_of_the_venue_is_one_line_below_the_title(width: int, height: int) -> None:
     cut_off = OrderPath(is_open=False, detail="the venue has not answered for 15 s")
@@ -161,7 +225,9 @@ def test_the_last_news_of_the_venue_is_one_line_below_the_title(width: int, heig
     assert {sum(segment.cell_length for segment in line) for line in view.lines()} == {width}
     shown = screen(view)
     words = "BTC/USDT: the stop is lost, a new one is placed: expired by the venue"
-    assert shown[2].strip().startswith(words[: width - 12])
+    at, _, told = shown[2].strip().partition("  ")
+    assert at == "09-13 12:26"  # when our clock stood there
+    assert told.startswith(words[: width - 24])
     assert "no orders" in shown[0] or width < 60
     assert len(shown) == height
 

@@ -240,6 +240,8 @@ any_event: st.SearchStrategy[Event] = st.one_of(
         st.integers(0, 2_401),
         instance=_texts,
         mode=st.sampled_from(["paper", "live"]),
+        exchange=_texts,
+        money=st.sampled_from(["", "real", "sandbox", "local"]),
         model_id=_texts,
         resumed=st.booleans(),
         portfolio=_portfolios,

@@ -29,6 +29,7 @@ from daemon.testvenue.client import VenueClient
 from tests.daemon.programs import environment
 from tests.fakes.serving import ROOT, write_bundle
 from tests.live.canary import leaks
+from tests.live.leash import die_with_parent
 from tests.live.nursery import Nursery
 
 KEY, SECRET = "canary4KEY7qXv2bnzT8wLmRs3KdHpYcJ", "Y2FuYXJ5OVNFQ1JFVGc1ZlF6cjZWdFd4MU5iTWowUGFFdTE="
@@ -125,12 +126,23 @@ class House:
         ]  # fmt: skip
         for symbol in self.symbols:
             command += ["--symbol", f"{symbol}@{PRICES[symbol]}"]
-        self._venue = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
+        self._venue = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it calls the kernel and nothing else
+        )
         assert self._venue.stdout is not None
         line = self._venue.stdout.readline()
         assert line, "the venue did not start"
         self.ready = json.loads(line)
         self.client = VenueClient(self.ready["port"])
+
+    @property
+    def venue_pid(self) -> int:
+        return self._venue.pid
 
     def close_venue(self) -> None:
         """End the venue."""

@@ -107,7 +107,8 @@ class Account:
         Where time runs 60 times as fast, a stall of 20 ms is enough for that: its clock then seems a second off.
         """
         last = self.house.log.rstrip().rpartition("\n")[2]
-        return code == TransientError.exit_code and last.startswith("sacd: ") and "no usable answer" in last
+        said = any(words in last for words in ("no usable answer", "could not be reached"))
+        return code == TransientError.exit_code and last.startswith("sacd: ") and said
 
     # ---- what must be so ----------------------------------------------------------------------------------------
     def recover(self) -> None:

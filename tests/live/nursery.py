@@ -29,6 +29,7 @@ from daemon.config import load_config
 from daemon.errors import SacdError
 from daemon.venue_import import only_exchange
 from tests.fakes.serving import ROOT
+from tests.live.leash import die_with_parent
 from tests.live.mortal import Mortal, later_schema
 from tests.live.plants import plant
 
@@ -67,6 +68,7 @@ def _live(asked: Mapping[str, Any]) -> int:
 def _fork(asked: Mapping[str, Any]) -> int:
     child = os.fork()
     if child == 0:
+        die_with_parent()
         code = 70
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)

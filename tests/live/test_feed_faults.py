@@ -81,6 +81,25 @@ def test_a_frozen_symbol_is_noticed_beside_one_that_flows_and_nothing_is_bought_
         house.finish()
 
 
+# ---- row 8: clocks --------------------------------------------------------------------------------------------------
+@pytest.mark.fault(8)
+@pytest.mark.parametrize("shift_ms", [30_000, -30_000])
+def test_a_clock_that_runs_off_in_the_middle_of_a_run_buys_nothing_until_it_is_right(
+    rehearse: Rehearse, shift_ms: int
+) -> None:
+    with rehearse() as house:
+        house.begin()
+        house.until_bought(1)
+        house.until_protected()
+        house.client.do("clock", shift_ms=shift_ms)
+        house.so(lambda: {"clock_skew", "venue_closed"} & set(house.reasons()), "nothing is bought", timeout_s=90.0)
+        assert len(house.stops()) == 1, "what is held stays protected"
+        house.client.do("clock", shift_ms=0)
+        bought = len(house.decided("buy"))
+        house.so(lambda: len(house.decided("buy")) > bought, "it buys again", timeout_s=90.0)
+        house.finish()
+
+
 # ---- row 11: a crash between two candles ---------------------------------------------------------------------------
 @pytest.mark.fault(11)
 def test_a_crash_is_sold_by_the_venues_own_stop_while_the_daemon_lives(rehearse: Rehearse) -> None:
