@@ -25,7 +25,7 @@ from daemon.clock import SystemClock
 from daemon.config import Config
 from daemon.control import ControlServer
 from daemon.engine import COMMANDS, Engine
-from daemon.errors import ConfigError, FatalError, SacdError
+from daemon.errors import ConfigError, FatalError, SacdError, TransientError
 from daemon.events import Started
 from daemon.health import Health, candle_interval_s
 from daemon.http import HttpServer
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from daemon.app_live import LiveAccount
 
 _LAG_EVERY_S = 0.5
+_PATIENCE_S = 300.0
+"""What systemd is asked to wait for each further round of attempts to reach an exchange."""
 _BLOCKED_S = 1.0
 """A loop that nothing ran in for so long is worth a line in the log."""
 _log = structlog.get_logger()
@@ -176,10 +178,26 @@ class App:
 
     async def _look(self, feed: Feed, account: "LiveAccount | None") -> Mapping[str, Instrument]:
         """Return the steps of the symbols; a new account at an exchange is looked at before anything of it exists."""
-        instruments = await feed.instruments()
+        instruments = await self._answer(feed)
         if account is not None and not has_entries(journal_path(self._config)):
             await account.look(is_new=True)
         return instruments
+
+    async def _answer(self, feed: Feed) -> Mapping[str, Instrument]:
+        """Return the steps of the symbols. An account that may hold something waits for a silent exchange.
+
+        Ending instead would leave it to whoever starts us again, and systemd stops doing so after a few failures.
+        """
+        while True:
+            try:
+                return await feed.instruments()
+            except TransientError as error:
+                if not self._config.is_live or not has_entries(journal_path(self._config)):
+                    raise
+                _log.warning("waiting_for_exchange", reason=str(error))
+                self._notifier.extend(_PATIENCE_S)
+                if self._has_view:
+                    self._console.print(f"no answer from {self._config.exchange.id} yet: asked again", style="dim")
 
     def _show(self, stack: AsyncExitStack, watchers: _Watchers, url: str) -> None:
         if watchers.view is not None:

@@ -4,7 +4,7 @@ import structlog
 
 from daemon.events import Decided, Event
 from daemon.notify_systemd import SystemdNotifier
-from daemon.ports import Sink
+from daemon.ports import FeedHealth, FeedStatus, Sink
 
 _log = structlog.get_logger()
 
@@ -28,15 +28,19 @@ class Guarded:
 
 
 class Readiness:
-    """Tells systemd, and the log, when the first candle of the present has gone all the way through."""
+    """Tells systemd, and the log, that the start is over: history is complete, or a first candle was decided on.
+
+    A restart in the middle of a candle has nothing to decide until its end, which systemd would not wait for.
+    """
 
     def __init__(self, notifier: SystemdNotifier) -> None:
         self._notifier = notifier
         self._is_ready = False
 
     def publish(self, event: Event) -> None:
-        """Look for the first decision."""
-        if not self._is_ready and isinstance(event, Decided):
+        """Look for the first sign of a market that flows; a feed says nothing before the state is recovered."""
+        is_live = isinstance(event, FeedStatus) and event.health is FeedHealth.LIVE
+        if not self._is_ready and (is_live or isinstance(event, Decided)):
             self._is_ready = True
             self._notifier.ready("trading")
             _log.info("ready")

@@ -85,10 +85,16 @@ def arm(config: Config, *, confirmed: bool, accept_recovery: bool = False) -> Ar
 
 def refuse_unconfirmed(config: Config, *, confirmed: bool) -> None:
     """Raise NotArmed when real money would be traded and nobody said so. An exchange's test market needs no word."""
-    if money_of(config) != "sandbox" and not confirmed:
+    money = money_of(config)
+    if money != "sandbox" and not confirmed:
+        where = (
+            f"real money at {config.exchange.id}"
+            if money == "real"
+            else "at a venue on this machine as if it were real"
+        )
         raise NotArmed(
-            f'this would trade real money at {config.exchange.id} (account "{config.daemon.instance}", '
-            f"{', '.join(config.market.symbols)}): add {FLAG}"
+            f'this would trade {where} (account "{config.daemon.instance}", {", ".join(config.market.symbols)}): '
+            f"add {FLAG}"
         )
 
 

@@ -315,9 +315,18 @@ class VenueBroker:
         self._path.forgive()
         self._look_at_everything()
         await self._outbox.settled()
-        if self._is_at_rest() and await self._is_time_right() and await self._compare() and self._path.is_well:
+        if await self._comes_to_rest() and await self._is_time_right() and await self._compare() and self._path.is_well:
             self._path.reopen()
             self._protection.wake()
+
+    async def _comes_to_rest(self) -> bool:
+        """Wait a while for nothing to be in flight; whoever was just told to look has not even begun."""
+        until_s = self._clock.monotonic_s() + _HEARTBEAT_S
+        while not self._is_at_rest():
+            if self._clock.monotonic_s() >= until_s:
+                return False
+            await self._clock.sleep_s(0.05)
+        return True
 
     async def _keep_time(self) -> None:
         while True:

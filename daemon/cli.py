@@ -150,12 +150,9 @@ def check(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     if as_json:
         _print_json({"checks": [result.to_json() for result in results], "ok": all(r.is_good for r in results)})
     else:
-        console = Console()
-        for result in results:
-            good = "[yellow]warn[/]  " if result.is_warning else "[green]ok[/]    "
-            mark = good if result.is_good else "[red]failed[/]"
-            console.print(f"{mark} {result.name}: ", end="")
-            console.print(result.detail, markup=False, highlight=False)
+        from daemon.check_text import print_checks  # noqa: PLC0415
+
+        print_checks(Console(), results)
     raise typer.Exit(exit_code_of(results))
 
 

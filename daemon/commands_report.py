@@ -36,7 +36,7 @@ def report(
     from daemon import journal_reader  # noqa: PLC0415 - what the other verbs do not need
     from daemon.execution import measure  # noqa: PLC0415
     from daemon.execution_orders import KINDS  # noqa: PLC0415
-    from daemon.execution_text import execution_report  # noqa: PLC0415
+    from daemon.execution_text import execution_report, suggestions  # noqa: PLC0415
 
     first_ms, end_ms = _moment_ms("--since", since), _moment_ms("--until", until)
     path = journal if journal is not None else _configured_journal(config)
@@ -45,6 +45,7 @@ def report(
         print(json.dumps(found.to_json(), indent=2, allow_nan=False))  # noqa: T201
     else:
         Console().print(execution_report(found), highlight=False)
+        print("\n".join(suggestions(found)))  # noqa: T201 - never folded: a part of a comment is no TOML
 
 
 def _configured_journal(config: Path) -> Path:

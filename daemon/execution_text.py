@@ -23,10 +23,8 @@ _STEPS = {
 
 
 def execution_report(found: Execution) -> RenderableType:
-    """Return the report as it is shown."""
-    return Lines(
-        _orders(found), Text(), _slippage(found), Text(), _latency(found), Text(), Text("\n".join(suggestions(found)))
-    )
+    """Return the tables of the report; `suggestions` come below them, as they are, so that they can be pasted."""
+    return Lines(_orders(found), Text(), _slippage(found), Text(), _latency(found), Text())
 
 
 def suggestions(found: Execution) -> list[str]:

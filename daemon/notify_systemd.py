@@ -38,6 +38,10 @@ class SystemdNotifier:
         """Tell that the start is over. Returns whether systemd was told, as all of these do."""
         return self._send("READY=1", status)
 
+    def extend(self, seconds: float) -> bool:
+        """Ask for so much more time from now on until `ready` or the end."""
+        return self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
     def watchdog(self) -> bool:
         """Tell that the main path makes progress."""
         return self._send("WATCHDOG=1")

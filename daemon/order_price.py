@@ -112,7 +112,9 @@ def too_small(quantity: float, price: float, market: Market) -> str:
     if quantity <= 0.0:
         return f"less than one lot of {quantity_words(instrument.lot)} {instrument.base}"
     if market.min_quantity is not None and quantity < market.min_quantity:
-        return f"{quantity_words(quantity)} {instrument.base} below the minimum of {quantity_words(market.min_quantity)}"
+        return (
+            f"{quantity_words(quantity)} {instrument.base} below the minimum of {quantity_words(market.min_quantity)}"
+        )
     if quantity * price < instrument.min_notional:
         value, least = price_words(quantity * price), price_words(instrument.min_notional)
         return f"value {value} {instrument.quote} below the minimum of {least}"

@@ -75,9 +75,11 @@ class Calls:
         use: Callable[[Any], _T],
         *,
         is_list: bool = False,
+        is_repeat: bool = False,
     ) -> _T:
-        """Ask, and return what `use` makes of the answer. is_list: it must show that it is a list.
+        """Ask, and return what `use` makes of the answer; once more when only our clock was off.
 
+        is_list: it must show that it is a list.  is_repeat: this is once more.
         Raises Absent (a TransientError) when the venue knows no such order, TransientError, Unauthorised.
         """
         if self.exchange is None:
@@ -92,6 +94,8 @@ class Calls:
                 meaning = meaning_of(error, evidence, self.exchange_id)
                 said = self.said(error, evidence)
         await self._heed(meaning, evidence)
+        if meaning is Meaning.CLOCK and not is_repeat:
+            return await self.read(what, call, use, is_list=is_list, is_repeat=True)
         raise read_error(meaning, f"{self.exchange_id}: {what}", said)
 
     async def _heed(self, meaning: Meaning, evidence: Evidence) -> None:
@@ -114,18 +118,18 @@ class Calls:
         """Return an error in words, without secrets."""
         return self._redactor.text(wording(error, evidence, self.exchange_id))
 
-    async def venue_ms(self) -> float:
-        """Return the venue's clock. Raises TransientError, Unauthorised."""
-        return await self.read("time", lambda exchange: exchange.fetch_time(), _time)
+    async def offset_ms(self) -> float:
+        """Return the venue's clock less ours, halfway from request to answer. Raises TransientError, Unauthorised."""
+
+        async def ask(exchange: Any) -> tuple[object, float]:  # noqa: ANN401  # ccxt's own
+            return await exchange.fetch_time(), venue_wire.halfway_ms()
+
+        return await self.read("time", ask, lambda told: _time(told[0]) - told[1])
 
     async def set_clock(self) -> None:
-        """Let ccxt sign with the venue's time, by its own clock; halfway through the request."""
-        if not (self._dialect.sets_clock and self.has("fetch_time")):
-            return
-        exchange = self.exchange
-        before_ms = exchange.milliseconds()
-        venue_ms = await self.venue_ms()
-        exchange.options["timeDifference"] = round((before_ms + exchange.milliseconds()) / 2.0 - venue_ms)
+        """Let ccxt sign with the venue's time, by its own clock."""
+        if self._dialect.sets_clock and self.has("fetch_time"):
+            self.exchange.options["timeDifference"] = -round(await self.offset_ms())
 
 
 def _time(raw: object) -> float:

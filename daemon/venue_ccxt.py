@@ -413,9 +413,7 @@ class CcxtVenue:
         """Return the venue's clock less ours, halfway through the request; None when it does not tell."""
         if not self._calls.has("fetch_time"):
             return None
-        before_ms = self._clock.now_ms()
-        venue_ms = await self._calls.venue_ms()
-        return venue_ms - (before_ms + self._clock.now_ms()) / 2.0
+        return await self._calls.offset_ms()
 
     async def permissions(self) -> Permissions:
         """Return what the key may do, None where the venue does not tell. Raises TransientError, Unauthorised."""

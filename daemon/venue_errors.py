@@ -42,6 +42,7 @@ class Evidence:
     is_change: the call may change something at the venue, rather than read.  is_handed_over: ccxt gave a request to the
     network layer.  is_traced: that layer reports what it does (a SOCKS proxy has one of its own).  is_connected: a
     connection was had, so that some of the request may have left.  status, body, retry_after_s: of the last answer.
+    left_ms, answered_ms: our clock when the last request was handed over, and when its answer was there.
     """
 
     is_change: bool = False
@@ -51,6 +52,8 @@ class Evidence:
     status: int | None = None
     body: str = ""
     retry_after_s: float | None = None
+    left_ms: float = 0.0
+    answered_ms: float = 0.0
 
     @property
     def is_never_sent(self) -> bool:

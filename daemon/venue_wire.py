@@ -50,11 +50,13 @@ def attach(exchange: Any) -> None:  # noqa: ANN401  # ccxt has no types worth th
     async def fetch_once(url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:  # noqa: ANN401
         exchange.open(True)
         _trace(exchange.session, tracing)
-        _begin(method)
+        _begin(method, exchange.milliseconds())
         return await fetch(url, method, headers, body)
 
     def keep(*answer: Any) -> Any:  # noqa: ANN401  # ccxt's own
-        _keep(*answer[:1], *answer[4:6])  # of status, reason, url, method, headers, body and what was sent
+        _keep(
+            *answer[:1], *answer[4:6], exchange.milliseconds()
+        )  # of status, reason, url, method, headers, body and what was sent
         return answered(*answer)
 
     exchange.fetch = fetch_once
@@ -62,12 +64,24 @@ def attach(exchange: Any) -> None:  # noqa: ANN401  # ccxt has no types worth th
     exchange.get_socks_proxy_session = lambda proxy: _trace(through_proxy(proxy), tracing)
 
 
-def _keep(status: int, headers: Mapping[str, str], body: str) -> None:
+def halfway_ms() -> float:
+    """Return our clock halfway between the last request of the call around this and its answer.
+
+    Not halfway through the call: it may have waited long for its turn. Raises LookupError outside of `observed`.
+    """
+    evidence = _evidence.get()
+    if evidence is None:
+        raise LookupError("no call is observed here")
+    return (evidence.left_ms + evidence.answered_ms) / 2.0
+
+
+def _keep(status: int, headers: Mapping[str, str], body: str, at_ms: float) -> None:
     if (evidence := _evidence.get()) is not None:
+        evidence.answered_ms = at_ms
         evidence.status, evidence.body, evidence.retry_after_s = status, body, _retry_after_s(headers)
 
 
-def _begin(method: str) -> None:
+def _begin(method: str, at_ms: float) -> None:
     evidence = _evidence.get()
     if evidence is None:
         return
@@ -75,7 +89,7 @@ def _begin(method: str) -> None:
         raise SecondRequest(f"a second request ({method}) within one call")
     if evidence.is_change and method == "GET":
         return  # what ccxt looks up first changes nothing
-    evidence.is_handed_over = True
+    evidence.is_handed_over, evidence.left_ms = True, at_ms
     evidence.is_connected = evidence.is_traced = False
     evidence.status, evidence.body, evidence.retry_after_s = None, "", None
 

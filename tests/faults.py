@@ -1,7 +1,7 @@
 """Which tests inject which fault: what `@pytest.mark.fault(number)` says, beside the table in docs/faults.md.
 
-`python -m tests.faults` writes the names of the marked tests into the table; faults, promises and remarks are written by
-hand.
+`python -m tests.faults` writes the names of the marked tests into the table; faults, promises and remarks are written
+by hand.
 """
 
 import ast

@@ -103,10 +103,14 @@ def test_a_confirmation_on_paper_is_a_mistake(place: Place) -> None:
 
 
 @pytest.mark.fault(65)
-@pytest.mark.parametrize("exchange", [{}, LOCAL], ids=["the exchange", "a venue of this machine"])
-def test_without_a_confirmation_nothing_starts(place: Place, exchange: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("exchange", "what"),
+    [({}, "real money at binance"), (LOCAL, "at a venue on this machine as if it were real")],
+    ids=["the exchange", "a venue of this machine"],
+)
+def test_without_a_confirmation_nothing_starts(place: Place, exchange: dict[str, Any], what: str) -> None:
     told = refusal(load_live(place, exchange=exchange), NotArmed, 3, confirmed=False)
-    assert "this would trade real money at binance" in told
+    assert f"this would trade {what} (account" in told
     assert f"add {FLAG}" in told
 
 

@@ -303,6 +303,18 @@ async def test_the_path_closes_after_fifteen_seconds_of_silence_and_opens_once_c
     assert desk.reconcile.asked >= asked + 2
 
 
+async def test_the_path_opens_again_while_a_stop_rests(desk: Desk) -> None:
+    await desk.buy(1.0)
+    await desk.clock.advance(10.0)
+    assert len(desk.stops_at_venue()) == 1
+    desk.venue.is_reachable = False
+    await desk.clock.advance(60.0)
+    desk.venue.is_reachable = True
+    await desk.clock.advance(30.0)
+    assert [path.is_open for path in desk.of(OrderPath)] == [False, True]
+    assert len(desk.stops_at_venue()) == 1
+
+
 # ---- cancelling -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("fault", [None, Fault.DROP_REPLY, Fault.DROP_REQUEST, Fault.FILL_FIRST, Fault.NOT_SENT])
 async def test_a_cancel_ends_by_proof_whatever_became_of_it(fault: Fault | None) -> None:

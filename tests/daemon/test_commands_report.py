@@ -76,6 +76,13 @@ def test_the_lines_to_paste_are_toml_that_the_configuration_takes(journal: Path)
         assert words in text
 
 
+@pytest.mark.parametrize("until", ["2000-01-01", "2100-01-01"])
+def test_they_are_toml_on_the_narrowest_screen_too(journal: Path, until: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    text = ran("--execution", "--journal", journal, "--until", until).stdout
+    assert set(tomllib.loads(text[text.index("[execution]") :])) == {"execution"}
+
+
 def test_a_window_that_holds_nothing_says_so_with_dashes(journal: Path) -> None:
     assert told("--journal", journal, "--until", "2000-01-01")["fills"] == 0
     assert told("--journal", journal, "--since", "2000-01-01T00:00+02:00")["fills"] == 41

@@ -397,7 +397,7 @@ def test_fills_that_were_better_suggest_no_slippage_and_never_a_gain() -> None:
 def shown(found: Execution) -> str:
     out = io.StringIO()
     Console(width=160, file=out).print(execution_report(found), highlight=False)
-    return out.getvalue()
+    return "\n".join([out.getvalue(), *suggestions(found)])
 
 
 def test_a_journal_without_a_fill_has_a_report_of_dashes() -> None:

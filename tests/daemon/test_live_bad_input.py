@@ -100,7 +100,7 @@ def _texts(directory: Path) -> Iterator[str]:
 
 # ---- what is refused before anything is sent --------------------------------------------------------------------
 def test_without_the_flag(place: Place, venue: _Venue) -> None:
-    refused(place, venue, 3, "real money", FLAG, flags=())
+    refused(place, venue, 3, "this would trade at a venue on this machine", FLAG, flags=())
     assert not (place.root / "var").exists()
 
 

@@ -77,6 +77,26 @@ def test_candles_without_votes_are_warm_up_and_their_account_is_not_told() -> No
     ]
 
 
+def test_a_protective_stop_reads_differently_from_a_sale() -> None:
+    stop, sale = lines(
+        events.moved(events.stop_order(price=58_200.0), OrderState.OPEN),
+        events.moved(events.order(side=Side.SELL), OrderState.FILLED),
+    )
+    assert (stop["side"], stop["quantity"], stop["stop_price"]) == ("sell", 1.0, 58_200.0)
+    assert (sale["side"], sale["quantity"]) == ("sell", 0.0123)
+    assert "stop_price" not in sale
+
+
+def test_a_live_start_says_at_which_exchange_and_whose_money() -> None:
+    (line,) = lines(events.started(mode="live", exchange="kraken", money="real"))
+    assert (line["log_level"], line["mode"], line["exchange"], line["money"]) == (
+        "warning",
+        "LIVE",
+        "kraken",
+        "REAL MONEY",
+    )
+
+
 def test_a_fill_shows_its_slippage_against_the_reference() -> None:
     (line,) = lines(events.fill(events.order(price=60_000.0), price=60_030.0, fee=0.738369123456))
     assert line["event"] == "fill"

@@ -39,6 +39,12 @@ def test_each_message_is_what_sd_notify_describes(systemd: tuple[str, socket.soc
     assert received == [b"READY=1\nSTATUS=2 symbols", b"WATCHDOG=1", b"STATUS=halted", b"STOPPING=1"]
 
 
+def test_a_start_that_takes_longer_asks_for_time_in_microseconds(systemd: tuple[str, socket.socket]) -> None:
+    shown, receiver = systemd
+    assert SystemdNotifier({"NOTIFY_SOCKET": shown}, PID).extend(1.5)
+    assert receiver.recv(4_096) == b"EXTEND_TIMEOUT_USEC=1500000"
+
+
 def test_a_line_break_in_a_status_begins_no_other_assignment(systemd: tuple[str, socket.socket]) -> None:
     shown, receiver = systemd
     assert SystemdNotifier({"NOTIFY_SOCKET": shown}, PID).status("a\nSTOPPING=1\r\n b")

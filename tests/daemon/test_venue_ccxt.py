@@ -218,6 +218,27 @@ async def test_the_offset_is_halfway_through_the_request() -> None:
         assert await venue.clock_offset_ms() == pytest.approx(-250.0, abs=150.0)
 
 
+async def test_waiting_for_its_turn_is_no_part_of_the_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with venue_server() as server, opened(server) as venue:
+
+        async def queue(_cost: float) -> None:
+            await asyncio.sleep(0.8)
+
+        monkeypatch.setattr(venue._calls.exchange, "throttle", queue)
+        assert await venue.clock_offset_ms() == pytest.approx(0.0, abs=150.0)
+
+
+@pytest.mark.fault(8)
+async def test_a_question_refused_for_our_clock_alone_is_asked_once_more() -> None:
+    async with venue_server() as server, opened(server) as venue:
+        server.control({"do": "clock", "shift_ms": -30_000})
+        assert (await venue.balances())["BTC"].free == 1.0
+        fault(server, "GET account", "reject", code="-1021", message="Timestamp ...", times=3)
+        with pytest.raises(TransientError, match="-1021"):
+            await venue.balances()
+        assert len(asked(server, "GET", "/account")) == 4  # twice for each of the two
+
+
 async def test_what_the_key_may_do_is_told() -> None:
     async with venue_server() as server, opened(server) as venue:
         assert await venue.permissions() == Permissions(may_trade=True, may_withdraw=False, is_bound_to_ip=True)

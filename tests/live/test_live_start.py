@@ -1,4 +1,4 @@
-"""What a start must not do: act on books that are older than the account."""
+"""What a start must not do: act on books that are older than the account, or leave what it holds to nobody."""
 
 import shutil
 import signal
@@ -49,3 +49,25 @@ def test_an_old_copy_that_is_accepted_takes_the_account_in_without_selling_any_o
     assert [r for r in aged.client.audit(kind="fill", after=before) if r["side"] == "sell"] == []
     assert aged.total("BTC") >= held
     aged.check()
+
+
+def test_a_start_that_reaches_no_exchange_waits_for_it_where_something_may_be_held(rehearse: Rehearse) -> None:
+    with rehearse() as house:
+        life = house.begin()
+        house.until_bought(1)
+        house.until_protected()
+        life.kill()
+        house.client.do("maintenance", is_down=True)
+        house.begin(is_ready=False)
+        house.so(lambda: house.log.count('"waiting_for_exchange"') >= 2, "two rounds of attempts")
+        house.client.do("maintenance", is_down=False)
+        house.so(lambda: house.log.count('"event":"ready"') >= 2, "it trades again")
+        house.finish()
+
+
+def test_a_new_account_that_reaches_no_exchange_is_told_so_at_once(rehearse: Rehearse) -> None:
+    with rehearse() as house:
+        house.client.do("maintenance", is_down=True)
+        assert house.begin(is_ready=False).end() == 1
+        assert "sacd: binance could not be reached in 6 attempts" in house.log
+        assert not house.journal.exists()

@@ -38,7 +38,8 @@ def test_a_trade_by_hand_is_found_once_and_treated_by_the_rule(rehearse: Rehears
         house.so(lambda: len(house.reasons()) >= candles + 3, "three more candles")
         if rule == "halt":
             assert set(house.reasons()[candles + 1 :]) == {"symbol_halted"}
-        assert house.traded(side="sell") == []  # nobody trades against it
+        # Nobody trades against it; what was adopted may take the position a hair above its limit.
+        assert sum(float(r["quantity"]) for r in house.traded(side="sell")) < 0.01
         assert len(house.entries("external")) == 4
         house.finish()
 
@@ -81,9 +82,7 @@ def test_a_sale_of_our_coins_by_hand_is_taken_in_and_the_stop_follows(rehearse: 
 def test_somebody_elses_order_survives_start_flatten_stop_and_restart(rehearse: Rehearse) -> None:
     with rehearse() as house:
         for client_id, side, price in (("web_1", "buy", "15000"), ("", "buy", "14000")):
-            house.hand(
-                "order", symbol=BTC, side=side, type="limit", quantity="0.01", price=price, client_id=client_id
-            )
+            house.hand("order", symbol=BTC, side=side, type="limit", quantity="0.01", price=price, client_id=client_id)
         theirs = {order["order_id"] for order in house.open_orders()}
         house.begin()
         assert "2 open orders of somebody else left alone" in house.log

@@ -27,7 +27,9 @@ STEPS = ["0.00000001", "0.00001", "0.001", "0.01", "0.5", "1", "25"]
 
 # ---- 21: what leaves fits ---------------------------------------------------------------------------------------
 def market_of(rules: Rules) -> Market:
-    instrument = Instrument(symbol=BTC, tick=float(rules.tick), lot=float(rules.lot), min_notional=float(rules.min_value))
+    instrument = Instrument(
+        symbol=BTC, tick=float(rules.tick), lot=float(rules.lot), min_notional=float(rules.min_value)
+    )
     low, high = max(float(rules.bid_down), float(rules.ask_down)), min(float(rules.bid_up), float(rules.ask_up))
     sizes = {"min_quantity": float(rules.min_quantity), "max_quantity": float(rules.max_quantity)}
     return Market(instrument=instrument, lowest_price=low, highest_price=high, **sizes)
@@ -173,7 +175,9 @@ def test_new_steps_between_two_orders_are_learned_from_a_refusal_and_kept_in_the
         first_rejected(house)
         known = len(house.venue_orders())
         house.until_bought(2)
-        house.so(lambda: len(house.stops()) == 1 and Decimal(house.stops()[0]["quantity"]) % Decimal("0.01") == 0, "stop")
+        house.so(
+            lambda: len(house.stops()) == 1 and Decimal(house.stops()[0]["quantity"]) % Decimal("0.01") == 0, "stop"
+        )
         later = [order for order in house.venue_orders()[known:] if not order["is_stop"]]
         assert later
         for order in later:
@@ -183,7 +187,9 @@ def test_new_steps_between_two_orders_are_learned_from_a_refusal_and_kept_in_the
             assert float(order["quantity"]) <= asked["quantity"] + 1e-12
         (stop,) = house.stops()
         assert 0.0 <= house.total("BTC") - float(stop["quantity"]) < 0.01
-        setups = [entry.payload["setup"]["instruments"][0] for entry in journal_reader.read(house.journal, kinds=("run",))]
+        setups = [
+            entry.payload["setup"]["instruments"][0] for entry in journal_reader.read(house.journal, kinds=("run",))
+        ]
         assert [steps["lot"] for steps in setups] == [0.00001, 0.01]
         house.finish()
 
@@ -321,5 +327,3 @@ def test_positions_a_mistaken_risk_manager_approves_stay_below_the_gates_own_cap
         bought = sum(float(r["quantity"]) * float(r["price"]) for r in house.traded())
         assert 6_000.0 < bought <= 14_000.0
         house.finish()
-
-

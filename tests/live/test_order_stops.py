@@ -92,7 +92,13 @@ def test_a_stop_that_never_arrived_is_replaced_after_the_venue_has_denied_it(reh
 
 def refuse(house: Rehearsal, times: int) -> None:
     house.client.fault(
-        "POST order", "reject", code="-2010", message="Stop price is not allowed now.", status=400, times=times, having=STOP
+        "POST order",
+        "reject",
+        code="-2010",
+        message="Stop price is not allowed now.",
+        status=400,
+        times=times,
+        having=STOP,
     )
 
 

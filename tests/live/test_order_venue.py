@@ -28,7 +28,7 @@ def test_a_closed_market_is_not_bought_and_trades_again_when_it_opens(rehearse: 
     with rehearse() as house:
         house.begin(is_ready=False)
         house.so(lambda: house.logged("reconciled"), "reconciled")
-        house.client.do("status", symbol=BTC, status="halted")
+        house.client.do("status", symbol=BTC, status="break")
         house.so(lambda: "venue_closed" in house.reasons(), "it is known to be closed")
         tried = len(changes_at_venue(house))
         assert set(more_candles(house)) == {"venue_closed"}
@@ -46,7 +46,7 @@ def test_a_position_in_a_market_that_closes_keeps_its_stop_and_leaves_once_it_ca
         house.until_bought(1)
         house.until_protected()
         stop = house.stops()[0]["client_id"]
-        house.client.do("status", symbol=BTC, status="halted")
+        house.client.do("status", symbol=BTC, status="break")
         house.so(lambda: "venue_closed" in house.reasons(), "it is known to be closed")
         house.ask("flatten")
         more_candles(house, 2)
@@ -98,9 +98,7 @@ def test_nothing_is_asked_before_the_time_the_venue_named_has_passed(
         house.until_bought(1)
         house.until_protected()
         body = '{"code":-1003,"msg":"Too much request weight used."}'
-        house.client.fault(
-            "GET account", "reply", status=status, headers={"Retry-After": str(seconds)}, body=body
-        )
+        house.client.fault("GET account", "reply", status=status, headers={"Retry-After": str(seconds)}, body=body)
         house.so(lambda: house.client.audit(kind="fault"), "it is refused")
         refused_ms = house.client.audit(kind="fault")[0]["at_ms"]
         house.so(lambda: house.client.state()["now_ms"] > refused_ms + (seconds + 30) * 1_000, "the time has passed")

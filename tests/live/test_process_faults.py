@@ -94,6 +94,7 @@ TASKS = (
     "daemon.broker_live:VenueBroker._keep_stops",
     "daemon.broker_live:VenueBroker._keep_account",
     "daemon.broker_live:VenueBroker._keep_markets",
+    "daemon.broker_live:VenueBroker._keep_time",
     "daemon.broker_live:VenueBroker._hear",
     "daemon.order_desk:OrderDesk._carry",
     "daemon.protection:Protection.tend",
