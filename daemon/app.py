@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from daemon.app_live import LiveAccount
 
 _LAG_EVERY_S = 0.5
+_TWICE_S = 0.5
+"""A signal so soon after the first is the same one: `timeout` and some supervisors tell the process and its group."""
 _PATIENCE_S = 300.0
 """What systemd is asked to wait for each further round of attempts to reach an exchange."""
 _BLOCKED_S = 1.0
@@ -105,7 +107,7 @@ class App:
         self._log_stream = log_stream
         self._stopping = asyncio.Event()
         self._view: TerminalView | None = None
-        self._reason = "end of data"
+        self._reason, self._told_to_stop_s = "end of data", 0.0
         self._is_open = False
         self._failure: FatalError | None = None
 
@@ -389,7 +391,7 @@ class App:
             await upkeep.last_backup()
 
     def _stop(self, name: str) -> None:
-        self._reason = f"{name} received"
+        self._reason, self._told_to_stop_s = f"{name} received", self._clock.monotonic_s()
         self._stopping.set()
         _log.info("stopping", reason=self._reason)
         if self._view is not None:
@@ -400,6 +402,8 @@ class App:
             signal.signal(number, self._end_at_once)
 
     def _end_at_once(self, number: int, _frame: object) -> None:
+        if self._clock.monotonic_s() - self._told_to_stop_s < _TWICE_S:
+            return
         if self._view is not None:
             self._view.stop()  # else the terminal stays as the view has made it
         print("sacd: ended at once; the next start finds out what became of it", file=sys.stderr, flush=True)  # noqa: T201

@@ -54,9 +54,8 @@ def attach(exchange: Any) -> None:  # noqa: ANN401  # ccxt has no types worth th
         return await fetch(url, method, headers, body)
 
     def keep(*answer: Any) -> Any:  # noqa: ANN401  # ccxt's own
-        _keep(
-            *answer[:1], *answer[4:6], exchange.milliseconds()
-        )  # of status, reason, url, method, headers, body and what was sent
+        status, _reason, _url, _method, headers, body, *_sent = answer
+        _keep(status, headers, body, exchange.milliseconds())
         return answered(*answer)
 
     exchange.fetch = fetch_once

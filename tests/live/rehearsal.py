@@ -63,9 +63,9 @@ class Rehearsal(House):
         return asyncio.run(call(self.root / "house.sock", verb, {}))
 
     @property
-    def web(self) -> str:
-        """Address of the running daemon's pages."""
-        return re.findall(r'"metrics":"(http://[^"]+)"', self.log)[-1]  # type: ignore[no-any-return]
+    def web_port(self) -> int:
+        """Where the running daemon's pages are."""
+        return int(re.findall(r'"metrics":"http://127.0.0.1:([0-9]+)/"', self.log)[-1])
 
     def hand(self, command: str, **values: Any) -> dict[str, Any]:
         """Do something to our account at the venue by hand."""
@@ -90,9 +90,6 @@ class Rehearsal(House):
         self.check()
 
     # ---- what happened ------------------------------------------------------------------------------------------
-    def held(self, asset: str = "BTC") -> float:
-        return self.total(asset)
-
     def reports(self, client_id: str, *events: str) -> list[Payload]:
         """Return what the journal says happened to an order, oldest first."""
         told = [payload for payload in self.entries("order") if payload["client_id"] == client_id]

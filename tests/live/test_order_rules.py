@@ -96,6 +96,7 @@ def rules(draw: st.DrawFn) -> Rules:
     funds=1e12,
 )
 def test_what_leaves_is_never_refused_by_a_filter_of_the_venue(
+    *,
     rules: Rules,
     ticks: int,
     size: float,
