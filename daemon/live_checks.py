@@ -64,6 +64,7 @@ async def _results(config: Config, venue: Venue, is_new: bool) -> list[CheckResu
             results += await ask(look)
         except Unauthorised as error:
             results.append(bad("key", _unauthorised(config, error), _CONFIGURATION))
+            break  # whatever else needs the key would say the same
         except (SacdError, StrategyError) as error:
             results.append(CheckResult.of_error(name, error))
     return results

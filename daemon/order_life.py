@@ -26,7 +26,8 @@ class OrderLife:
     nudge: set whenever something about it changes, or somebody wants it looked at.  asked: base, what was asked for at
     the venue (a sale may be smaller than its order); 0 while unknown.  withdrawn: why it is to be cancelled, "" if not.
     is_confirmed: the venue has shown it to this process.  is_restored: the books had it when this process began, so
-    that it cannot have left just now.  denials, since_s: how often in a row the venue did not know it, and since when.
+    that it cannot have left just now.  strange: base that trades of somebody else have moved since its decision.
+    denials, since_s: how often in a row the venue did not know it, and since when.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class OrderLife:
         self.is_restored = False
         self.is_confirmed = False
         self.denials = 0
+        self.strange = 0.0
         self.since_s: float | None = None
         self.missing_since_s: float | None = None
         self._half_lot = lot / 2.0

@@ -16,7 +16,7 @@ from daemon.order_path import PathWatch
 from daemon.outbox import Outbox
 from daemon.ports import Books, Clock
 from daemon.retry import Uniform
-from daemon.venue import NotSent, Venue, VenueOrder, VenueRefused, VenueTrade
+from daemon.venue import Balance, NotSent, Venue, VenueOrder, VenueRefused, VenueTrade
 from strategy.order import Fill, OrderEvent, OrderStatus
 
 LONGEST_PAUSE_S = 10.0
@@ -171,14 +171,18 @@ class OrderWatch:
         if life.missing:
             self._make_up(life)
         elif found is None and not life.has_end and not life.is_ended:
-            self._deny(life)
+            await self._deny(life)
 
     async def _ask_trades(self, life: OrderLife) -> None:
         since_ms = min(life.order.decided_ms, self._clock.now_ms()) - _MARGIN_MS
+        strange = 0.0
         for trade in await self._path.of(self._venue.trades(life.symbol, since_ms)):
             owner = await self.on_trade(trade)
             if owner is None and not life.is_shown and trade.side is life.order.side:
                 await self._claim(trade, life)
+            if self._find_life(trade.symbol, trade.client_id, trade.venue_id) is None:
+                strange += trade.quantity * trade.side.sign
+        life.strange = strange
 
     async def _claim(self, trade: VenueTrade, life: OrderLife) -> None:
         """Find out whether a trade of an order we do not know belongs to one whose answer was lost.
@@ -194,7 +198,7 @@ class OrderWatch:
             self.show(life, found)
             await self.on_trade(trade)
 
-    def _deny(self, life: OrderLife) -> None:
+    async def _deny(self, life: OrderLife) -> None:
         """Count one more time that the venue does not know the order, and end it once that is proof."""
         now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
         life.since_s = now_s if life.since_s is None else life.since_s
@@ -202,11 +206,31 @@ class OrderWatch:
         waited_s = now_s - life.since_s
         if life.denials < self._settings.lookups or waited_s < self._denial_s(life):
             return
+        if waited_s < self._denial_s(life) * _FORGOTTEN_AFTER and await self._is_belied(life):
+            return
         words = f"the venue denied it {life.denials} times in {waited_s:.1f} s"
         if life.is_shown:
             self.tell([life.report(OrderEvent.EXPIRED, now_ms, words)])
         else:
             self.tell(life.deny(now_ms, words))
+
+    async def _is_belied(self, life: OrderLife) -> bool:
+        """Tell whether the balance shows what the venue denies: it has moved as this order would have moved it.
+
+        A move that somebody else's trades explain shows nothing. No answer proves nothing, so that the question stays
+        open. Stops are not waited for: see `_denial_s`.
+        """
+        if life.is_stop or life.is_shown:
+            return False
+        instrument = self._markets.market(life.symbol).instrument
+        try:
+            balances = await self._path.of(self._venue.balances())
+        except (TransientError, VenueRefused):
+            return True
+        there = balances.get(instrument.base, Balance(free=0.0, used=0.0)).total
+        known = self._books.held(life.symbol) + (self._books.foreign(instrument.base) or 0.0)
+        moved = (there - known - life.strange) * life.order.side.sign
+        return instrument.lot / 2.0 < moved <= life.order.quantity + instrument.lot / 2.0
 
     def _denial_s(self, life: OrderLife) -> float:
         """Return how long the venue has to deny an order.

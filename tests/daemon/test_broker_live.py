@@ -479,3 +479,17 @@ async def test_a_state_the_venue_gives_by_itself_ends_an_entry() -> None:
     await desk.clock.advance(1.0)
     assert desk.state(order) == "expired"
     await desk.down()
+
+
+@pytest.mark.fault(13)
+async def test_an_order_that_only_the_balance_shows_is_not_denied(desk: Desk) -> None:
+    desk.venue.mute, desk.venue.hide_next, desk.venue.show_trades = True, 14, False
+    desk.venue.fail("create", Fault.DROP_REPLY)
+    order = await desk.buy(1.0)
+    assert order is not None
+    await desk.clock.advance(100.0)  # three times as long as denials need, were the coins not there
+    assert desk.state(order) == "unknown"
+    desk.venue.show_trades = True
+    await desk.clock.advance(300.0)
+    assert desk.state(order) == "filled"
+    assert len(desk.venue.orders_of(order.client_id)) == 1

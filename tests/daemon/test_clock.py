@@ -48,7 +48,9 @@ async def _note(seen: list[str]) -> None:
     seen.append("ran")
 
 
-@pytest.mark.parametrize("clock", [SystemClock(), ManualClock(), ScaledClock.from_now(60.0)], ids=["system", "manual", "scaled"])
+@pytest.mark.parametrize(
+    "clock", [SystemClock(), ManualClock(), ScaledClock.from_now(60.0)], ids=["system", "manual", "scaled"]
+)
 async def test_sleeping_for_nan_is_refused(clock: Clock) -> None:
     with pytest.raises(ValueError, match="NaN"):
         await clock.sleep_s(float("nan"))
