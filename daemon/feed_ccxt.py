@@ -105,7 +105,8 @@ class CcxtFeed:
                 if backoff.failures >= _START_ATTEMPTS:
                     raise TransientError(
                         f"{self._session.exchange_id} could not be reached in {_START_ATTEMPTS} attempts: {error}. "
-                        'Check the network, and [exchange] id and urls; source = "simulated" needs none, on paper'
+                        "Check the network, and [exchange] id and urls, or on paper set [market] source = "
+                        '"simulated", which needs none'
                     ) from error
                 _log.warning("venue_unreachable", reason=str(error), again_in_s=round(pause_s, 1))
                 await self._clock.sleep_s(pause_s)

@@ -268,7 +268,8 @@ class Protection:
             return life.withdrawn
         if guard.refused is RefusalKind.WOULD_TRADE:
             return "the price is already at the stop"
-        return f"the protective stop is {life.status.state.replace('_', ' ')}, {guard.failures or 1} in a row"
+        in_a_row = self._settings.stop_attempts if life is guard.given_up else max(1, guard.failures)
+        return f"the protective stop is {life.status.state.replace('_', ' ')}, {in_a_row} in a row"
 
     # ---- standing aside -----------------------------------------------------------------------------------------
     @asynccontextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from daemon import crash_points
 from daemon.errors import FatalError
-from daemon.events import ExitForced, Filled, OrderMoved, Protected
+from daemon.events import AccountMarked, ExitForced, Filled, OrderMoved, Protected
 from daemon.exits import PAUSE_S
 from daemon.fold import Memory
 from daemon.ports import External, FeedHealth, FeedStatus, NewSteps, OrderPath, StopLost
@@ -627,3 +627,26 @@ async def test_watchers_hear_of_orders_what_they_were_meant_to_be() -> None:
     moved = [event for event in rig.told if isinstance(event, OrderMoved)]
     assert {event.order.kind for event in moved} == {OrderKind.MARKET, OrderKind.STOP}
     assert all(event.order.client_id == event.report.client_id for event in moved)
+
+
+# ---- what a person hears ----------------------------------------------------------------------------------------
+async def test_a_way_that_closes_is_in_the_account_that_is_shown_before_the_next_candle() -> None:
+    rig = await _holding()
+    await rig.tell(OrderPath(is_open=False, detail="no answer"))
+    shown = [event for event in rig.told if isinstance(event, AccountMarked)]
+    assert shown[-1].risk.is_cut_off
+    await rig.tell(OrderPath(is_open=True))
+    shown = [event for event in rig.told if isinstance(event, AccountMarked)]
+    assert not shown[-1].risk.is_cut_off
+    rig.check_memory()
+
+
+async def test_a_resume_says_what_it_does_not_lift() -> None:
+    rig = await _holding()
+    await rig.tell(OrderPath(is_open=False, detail="the key is refused", needs_person=True))
+    effect = await rig.engine.command("resume", "test")
+    assert effect.startswith("trading; ")
+    assert effect.endswith("; still no new exposure: the venue takes no orders")
+    await rig.tell(OrderPath(is_open=True))
+    assert "still" not in await rig.engine.command("resume", "test")
+    rig.check_memory()

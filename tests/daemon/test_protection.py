@@ -60,6 +60,7 @@ async def test_three_failures_in_a_row_sell_the_position(held: Desk) -> None:
     held.venue.end(stop_name(held))
     await held.clock.advance(5.0)
     assert [lost.is_last for lost in held.of(StopLost)] == [False, False, True]
+    assert [lost.detail.rpartition(", ")[2] for lost in held.of(StopLost)] == [f"{n} in a row" for n in (1, 2, 3)]
     assert sales(held) == ["filled"]
     assert held.books.holdings[BTC] == 0.0
     assert held.stops_at_venue() == []

@@ -90,6 +90,10 @@ class Rehearsal(House):
         self.check()
 
     # ---- what happened ------------------------------------------------------------------------------------------
+    def held(self, asset: str = "BTC") -> float:
+        """Return what the account holds of a coin, ours or not."""
+        return self.total(asset)
+
     def reports(self, client_id: str, *events: str) -> list[Payload]:
         """Return what the journal says happened to an order, oldest first."""
         told = [payload for payload in self.entries("order") if payload["client_id"] == client_id]

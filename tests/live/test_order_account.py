@@ -69,6 +69,7 @@ def test_a_sale_of_our_coins_by_hand_is_taken_in_and_the_stop_follows(rehearse: 
     with rehearse() as house:
         house.begin()
         house.until_bought(2)
+        house.ask("pause")
         house.until_protected()
         (stop,) = house.stops()
         house.hand("end", client_id=stop["client_id"], state="cancelled")  # as a person must, to free the coins

@@ -17,6 +17,7 @@ def test_a_stop_that_the_venue_drops_is_replaced_by_a_new_one(rehearse: Rehearse
     with rehearse() as house:
         house.begin()
         house.until_bought(1)
+        house.ask("pause")
         house.until_protected()
         if not is_heard:
             house.client.fault("user *", "silence", times=None)
