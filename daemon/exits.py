@@ -1,7 +1,8 @@
 """Sales at a venue that cannot wait for a candle, and when one is offered again that has not got through.
 
-At once while that gets somewhere; after a pause when nothing of it filled: the book is empty or the market closed, and
-asking faster changes neither.
+At once while that gets somewhere; after a pause, twice as long each time, when nothing of it filled: the book is empty,
+the market closed, or what is left too little for the venue, and asking faster changes none of it. A position without a
+stop is offered at the same short pace until it is gone.
 """
 
 from daemon import records
@@ -11,7 +12,7 @@ from daemon.ports import Clock
 from strategy.order import Order, OrderStatus, Side
 from strategy.trader import Trader
 
-PAUSE_S = 5.0
+PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
 
 
 class Exits:
@@ -24,6 +25,7 @@ class Exits:
         self._clock = clock
         self._naked: set[str] = set()
         self._again_s: dict[str, float] = {}
+        self._in_vain: dict[str, int] = {}
 
     def expose(self, symbol: str) -> None:
         """Hear that no stop can be placed for `symbol`: what is held of it has to go, now."""
@@ -50,7 +52,7 @@ class Exits:
         flat = {symbol for symbol, stop in self._trader.stops.items() if stop is None}
         self._naked -= self._ledger.resting | flat
         for status in self._ledger.ended:
-            self._again_s[status.order.symbol] = self._clock.monotonic_s() + _pause_s(status)
+            self._again_s[status.order.symbol] = self._clock.monotonic_s() + self._pause_s(status)
         self._ledger.resting.clear()
         self._ledger.ended.clear()
 
@@ -64,6 +66,12 @@ class Exits:
             self._ledger.waiting.append(records.of_exit(symbol, now_ms, orders, unprotected=unprotected))
         return orders
 
-
-def _pause_s(status: OrderStatus) -> float:
-    return PAUSE_S if status.order.side is Side.SELL and status.filled <= 0.0 else 0.0
+    def _pause_s(self, status: OrderStatus) -> float:
+        symbol = status.order.symbol
+        if status.order.side is Side.BUY or status.filled > 0.0:
+            self._in_vain.pop(symbol, None)
+            return 0.0
+        if symbol in self._naked:
+            return PAUSE_S
+        self._in_vain[symbol] = tries = self._in_vain.get(symbol, 0) + 1
+        return min(PAUSE_S * 2.0 ** (tries - 1), LONGEST_PAUSE_S)

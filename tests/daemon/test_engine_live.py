@@ -375,6 +375,21 @@ async def test_a_sale_of_which_nothing_filled_is_offered_again_after_a_pause_and
     rig.check_memory()
 
 
+async def test_a_sale_that_fails_again_and_again_waits_twice_as_long_each_time() -> None:
+    rig = await _holding()
+    await rig.engine.command("flatten", "test")
+    for wait_s in (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0):
+        sale = rig.orders[-1]
+        await rig.tell(report(sale, OrderEvent.SENT), report(sale, OrderEvent.EXPIRED))
+        await rig.clock.advance(wait_s - 1.0)
+        await rig.trade(100.0)
+        assert rig.orders[-1] is sale, wait_s
+        await rig.clock.advance(1.0)
+        await rig.trade(100.0)
+        assert rig.orders[-1] is not sale, wait_s
+    rig.check_memory()
+
+
 async def test_a_price_that_has_passed_the_stop_at_a_close_sells_what_a_part_sale_left() -> None:
     rig = await _holding()
     await rig.candle(94.0)
