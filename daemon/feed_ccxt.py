@@ -33,6 +33,7 @@ from daemon.venue_settings import (
     spot_market,
     with_defaults,
 )
+from daemon.venue_sockets import CLOSE_S, drop_sockets
 from strategy.candle import Candle, Timeframe
 from strategy.instrument import Instrument
 
@@ -42,7 +43,6 @@ _SMALLEST_PAGE = 10
 _log = structlog.get_logger()
 _START_ATTEMPTS = 6
 _SUBSCRIPTIONS = CANDLE_WORDS + TRADE_WORDS
-_CLOSE_S = 0.8  # a dead peer would hold a close for 10 s
 _DAY_MS = 86_400_000
 
 
@@ -362,22 +362,10 @@ class _Session:
         """
         if self._exchange is None:
             return
-        clients = self._exchange.clients or {}
-        # A client that still dials is not mute, and closing it would leave its socket behind.
-        settled = {url: client for url, client in clients.items() if not client.connecting}
-        dropped = {
-            url: client
-            for url, client in settled.items()
-            if not words or _carries(client, words) or not _carries(client, _SUBSCRIPTIONS)
-        }
-        for url in dropped:
-            del clients[url]
-        closing = [asyncio.ensure_future(client.close()) for client in dropped.values()]
-        if closing:
-            _, hanging = await asyncio.wait(closing, timeout=_CLOSE_S)
-            for close in hanging:
-                close.cancel()
-            await asyncio.gather(*closing, return_exceptions=True)
+        await drop_sockets(
+            self._exchange,
+            lambda client: not words or _carries(client, words) or not _carries(client, _SUBSCRIPTIONS),
+        )
 
     async def close(self) -> None:
         """Close all connections; idempotent."""
@@ -385,7 +373,7 @@ class _Session:
             await self.drop()
             exchange, self._exchange, self._markets = self._exchange, None, None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(exchange.close(), _CLOSE_S)
+                await asyncio.wait_for(exchange.close(), CLOSE_S)
 
 
 def _carries(client: Any, words: Sequence[str]) -> bool:  # noqa: ANN401  # ccxt has no types worth the name

@@ -12,6 +12,7 @@ from typing import Any
 from daemon.ports import Clock
 from daemon.retry import Backoff
 from daemon.venue import BalanceChanged, StreamStatus, VenueEvent
+from daemon.venue_sockets import drop_sockets
 
 WATCHES = {"watch_orders": "order", "watch_my_trades": "trade", "watch_balance": "balance"}
 """ccxt's calls that are kept waiting, and the word by which what waits in a socket is told to be theirs."""
@@ -22,7 +23,6 @@ _DIAL_S = 15.0
 _DIAL_LOOK_S = 0.1
 _LOOK_S = 5.0
 _MISSED = 3.5  # keep-alive periods without a single frame after which nobody reads any more
-_CLOSE_S = 0.8  # a dead peer would hold a close for 10 s
 
 
 class StreamLost(Exception):
@@ -181,17 +181,8 @@ class UserStream:
             self._emit(StreamStatus(is_up=is_up, detail=detail))
 
     async def _drop(self) -> None:
-        """Close every socket that does not still dial (closing that one would leave it behind)."""
-        clients = self._exchange.clients or {}
-        dropped = {url: client for url, client in clients.items() if not client.connecting}
-        for url in dropped:
-            del clients[url]
-        closing = [asyncio.ensure_future(client.close()) for client in dropped.values()]
-        if closing:
-            _, hanging = await asyncio.wait(closing, timeout=_CLOSE_S)
-            for close in hanging:
-                close.cancel()
-            await asyncio.gather(*closing, return_exceptions=True)
+        """Close every socket that does not still dial."""
+        await drop_sockets(self._exchange, lambda _client: True)
 
 
 def _version(row: Mapping[str, Any]) -> str:

@@ -380,21 +380,44 @@ def _candle(symbol: str, at: int, close: float, changes: dict[str, float]) -> Ca
     return Candle(symbol=symbol, open_ms=at * HOUR_MS, span_ms=HOUR_MS, close=close, **values)
 
 
-def make_live_rig(symbols: Sequence[str] = (BTC,), *, checkpoint_every: int = 1_000, **changes: Any) -> LiveRig:
-    """A rig whose feed and venue are live; `start` it before it trades."""
-    made, clock = setup(symbols, **{**BUSY, **changes}), ManualClock((START * HOUR_MS) + 1_000)
-    trader = Trader(made, {symbol: Full() for symbol in symbols}, 10_000.0)
-    journal, voice = SlowJournal(clock), Voice(HOLD)
-    broker, watchers = ScriptedLiveBroker(journal), list[Any]()
-    engine = Engine(
+def _engine(
+    *,
+    trader: Trader,
+    voice: Voice,
+    broker: Any,
+    journal: SlowJournal,
+    clock: ManualClock,
+    sinks: list[Any],
+    checkpoint_every: int,
+    is_live: bool,
+) -> Engine:
+    return Engine(
         trader=trader,
         memory=Memory(),
         model=Model(id="m" * 16, voters=voice),
         broker=broker,
         journal=journal,
         clock=clock,
-        sinks=watchers,
+        sinks=sinks,
         cash=10_000.0,
+        checkpoint_every=checkpoint_every,
+        is_live=is_live,
+    )
+
+
+def make_live_rig(symbols: Sequence[str] = (BTC,), *, checkpoint_every: int = 1_000, **changes: Any) -> LiveRig:
+    """A rig whose feed and venue are live; `start` it before it trades."""
+    made, clock = setup(symbols, **{**BUSY, **changes}), ManualClock((START * HOUR_MS) + 1_000)
+    trader = Trader(made, {symbol: Full() for symbol in symbols}, 10_000.0)
+    journal, voice = SlowJournal(clock), Voice(HOLD)
+    broker, watchers = ScriptedLiveBroker(journal), list[Any]()
+    engine = _engine(
+        trader=trader,
+        voice=voice,
+        broker=broker,
+        journal=journal,
+        clock=clock,
+        sinks=watchers,
         checkpoint_every=checkpoint_every,
         is_live=True,
     )
@@ -423,15 +446,13 @@ def make_rig(
     )
     broker.journal, broker.asked, broker.unwritten = journal, [], []
     watchers: list[Any] = list(sinks)
-    engine = Engine(
+    engine = _engine(
         trader=trader,
-        memory=Memory(),
-        model=Model(id="m" * 16, voters=voice),
+        voice=voice,
         broker=broker,
         journal=journal,
         clock=clock,
         sinks=watchers,
-        cash=10_000.0,
         checkpoint_every=checkpoint_every,
         is_live=is_live,
     )
