@@ -129,7 +129,7 @@ def test_a_crash_that_costs_too_much_sells_and_halts_between_candles_whatever_th
         house.begin()
         house.until_bought(4)
         crash(house)
-        house.so(lambda: house.held() * price_of(house) < 10.0, "everything is sold")
+        house.so(lambda: house.total("BTC") * price_of(house) < 10.0, "everything is sold")
         house.so(lambda: house.entries("decision")[-1]["state"] == "halted", "halted")
         assert house.entries("risk"), "a price between two candles was enough"
         assert house.entries("risk")[0]["orders"]

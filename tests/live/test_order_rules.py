@@ -197,7 +197,8 @@ def test_new_steps_between_two_orders_are_learned_from_a_refusal_and_kept_in_the
 
 
 def orders_of(house: Rehearsal) -> list[dict[str, float]]:
-    return [payload["order"] for payload in house.entries("decision") if payload["order"] is not None]
+    decided = [payload["order"] for payload in house.entries("decision") if payload["order"] is not None]
+    return decided + [order for payload in house.entries("exit", "risk", "command") for order in payload["orders"]]
 
 
 # ---- 23: dust ---------------------------------------------------------------------------------------------------
