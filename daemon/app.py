@@ -30,6 +30,7 @@ from daemon.events import Started
 from daemon.health import Health, candle_interval_s
 from daemon.http import HttpServer
 from daemon.journal_reader import has_entries
+from daemon.journal_restored import clear_marker
 from daemon.log_sink import LogSink
 from daemon.logs import Logs, LogStream, RotatingFile, configure_logging
 from daemon.metrics import MetricsSink
@@ -132,7 +133,9 @@ class App:
             # What can be refused without the account has been: only now is there a file of it.
             journal, _ = open_or_restore(journal_path(self._config), self._clock, self._accept_recovery)
             stack.push_async_callback(journal.close)
-            if account is not None:
+            if account is None:
+                clear_marker(journal_path(self._config))  # a paper account goes on from whatever was restored
+            else:
                 stack.push_async_callback(account.end)  # before the journal closes: what it still tells is written
             setup = self._setup(opened)
             trader = make_trader(setup, bundle, self._config.daemon.initial_cash)

@@ -1,5 +1,6 @@
 """docs/json.md against what the verbs print: every key that is printed is there, and every key there is printed."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -14,13 +15,15 @@ from typer.testing import CliRunner
 from daemon import checks, cli, journal_reader, parity
 from daemon.app_status import Account, status
 from daemon.fold import Difference
-from daemon.ports import Entry, OrderPath
+from daemon.journal import SqliteJournal
+from daemon.ports import Entry, OrderPath, Record
 from daemon.recent_news import RecentNews
 from daemon.replay import Replay
 from tests.daemon.engines import make_rig
 from tests.daemon.test_app_status import Asked
 from tests.daemon.test_execution import many, stop
 from tests.fakes.binance import walk
+from tests.fakes.clock import ManualClock
 from tests.fakes.histories import Histories
 from tests.fakes.trading import BTC, HOUR_MS, setup
 from tests.training import runs, tune_objectives
@@ -228,6 +231,22 @@ def test_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     found = journal_reader.Verification(entries=4, head="00", first_bad_seq=5, reason="hash")
     monkeypatch.setattr(journal_reader, "verify", lambda _: found)
     assert_documented("sacd journal verify --json", told_by("journal", "verify", "--journal", "x", "--json", code=3))
+
+
+async def _some_journal(path: Path) -> None:
+    journal = SqliteJournal.open(path, ManualClock())
+    await journal.append([Record(kind="gap", payload={"symbol": "BTC/USDT", "first_ms": 0, "missing": 1})])
+    await journal.close()
+
+
+def test_journal_backup_and_restore(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    asyncio.run(_some_journal(path))
+    made = told_by("journal", "backup", "--journal", str(path), "--json")
+    assert_documented("sacd journal backup --json", made)
+    restored = told_by("journal", "restore", "--journal", str(path), "--json")
+    assert_documented("sacd journal restore --json", restored)
+    assert (made["entries"], restored["entries"], restored["is_done"]) == (1, 1, True)
 
 
 def test_models(configured: Path) -> None:
