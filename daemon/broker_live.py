@@ -19,6 +19,7 @@ from daemon.order_gate import OrderGate
 from daemon.order_life import OrderLife
 from daemon.order_path import PathWatch
 from daemon.order_send import OrderSender
+from daemon.order_tools import Tools
 from daemon.order_watch import OrderWatch, happens_within
 from daemon.outbox import Outbox
 from daemon.ports import (
@@ -108,47 +109,22 @@ class VenueBroker:
         self._path = PathWatch(self._outbox, clock)
         self._markets = MarketBook(venue, settings.symbols, self._outbox, self._path)
         self._gate = OrderGate(settings)
-        self._watch = OrderWatch(
+        tools = Tools(
             venue=venue,
+            path=self._path,
+            markets=self._markets,
             books=books,
             settings=settings,
             clock=clock,
             generator=generator,
             outbox=self._outbox,
-            path=self._path,
-            markets=self._markets,
         )
-        sender = OrderSender(
-            venue=venue,
-            books=books,
-            clock=clock,
-            gate=self._gate,
-            path=self._path,
-            watch=self._watch,
-            on_refused=self._on_refused,
-        )
-        self._dead_man = DeadMan(
-            venue=venue, clock=clock, path=self._path, may_arm=lambda: not self._protection.has_resting
-        )
-        self._protection = Protection(
-            venue=venue,
-            books=books,
-            settings=settings,
-            clock=clock,
-            outbox=self._outbox,
-            path=self._path,
-            markets=self._markets,
-            watch=self._watch,
-            sender=sender,
-            dead_man=self._dead_man,
-        )
+        self._watch = OrderWatch(tools)
+        sender = OrderSender(tools, gate=self._gate, watch=self._watch, on_refused=self._on_refused)
+        self._dead_man = DeadMan(tools, may_arm=lambda: not self._protection.has_resting)
+        self._protection = Protection(tools, watch=self._watch, sender=sender, dead_man=self._dead_man)
         self._desk = OrderDesk(
-            venue=venue,
-            books=books,
-            settings=settings,
-            clock=clock,
-            path=self._path,
-            markets=self._markets,
+            tools,
             gate=self._gate,
             watch=self._watch,
             sender=sender,

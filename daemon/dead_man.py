@@ -5,10 +5,9 @@ import contextlib
 from collections.abc import Callable
 
 from daemon.errors import TransientError, UnknownOutcome
-from daemon.order_path import PathWatch
+from daemon.order_tools import Tools
 from daemon.order_watch import happens_within
-from daemon.ports import Clock
-from daemon.venue import Venue, VenueRefused
+from daemon.venue import VenueRefused
 
 ARMED_S = 60.0
 """The venue cancels everything when it has not been told for so long; it is told three times as often."""
@@ -20,10 +19,10 @@ class DeadMan:
     The switch ends every order of the account, so it is never armed beside a protective stop or a foreign order.
     """
 
-    def __init__(self, *, venue: Venue, clock: Clock, path: PathWatch, may_arm: Callable[[], bool]) -> None:
-        self._venue = venue
-        self._clock = clock
-        self._path = path
+    def __init__(self, tools: Tools, *, may_arm: Callable[[], bool]) -> None:
+        self._venue = tools.venue
+        self._clock = tools.clock
+        self._path = tools.path
         self._may_arm = may_arm
         self._entries: set[str] = set()
         self._changed = asyncio.Event()

@@ -7,18 +7,15 @@ from dataclasses import dataclass, field
 
 from daemon.dead_man import DeadMan
 from daemon.errors import TransientError
-from daemon.live_settings import LiveSettings
-from daemon.market_book import MarketBook
 from daemon.order_gate import OrderGate
 from daemon.order_life import OrderLife
-from daemon.order_path import PathWatch
 from daemon.order_price import Unfit, request_for, whole_lots, within_balance
 from daemon.order_send import OrderSender
+from daemon.order_tools import Tools
 from daemon.order_watch import OrderWatch, happens_within
-from daemon.ports import Books, Clock
 from daemon.protection import Protection
 from daemon.rate_budget import Purpose, spending
-from daemon.venue import Balance, Quote, Request, RequestKind, Venue, VenueRefused
+from daemon.venue import Balance, Quote, Request, RequestKind, VenueRefused
 from strategy.order import Order, OrderStatus, Side
 
 
@@ -36,13 +33,8 @@ class OrderDesk:
 
     def __init__(
         self,
+        tools: Tools,
         *,
-        venue: Venue,
-        books: Books,
-        settings: LiveSettings,
-        clock: Clock,
-        path: PathWatch,
-        markets: MarketBook,
         gate: OrderGate,
         watch: OrderWatch,
         sender: OrderSender,
@@ -50,19 +42,19 @@ class OrderDesk:
         dead_man: DeadMan,
         is_stopping: Callable[[], bool],
     ) -> None:
-        self._venue = venue
-        self._books = books
-        self._settings = settings
-        self._clock = clock
-        self._path = path
-        self._markets = markets
+        self._venue = tools.venue
+        self._books = tools.books
+        self._settings = tools.settings
+        self._clock = tools.clock
+        self._path = tools.path
+        self._markets = tools.markets
         self._gate = gate
         self._watch = watch
         self._sender = sender
         self._protection = protection
         self._dead_man = dead_man
         self._is_stopping = is_stopping
-        self._queues = {symbol: _Queue() for symbol in settings.symbols}
+        self._queues = {symbol: _Queue() for symbol in tools.settings.symbols}
 
     @property
     def is_idle(self) -> bool:

@@ -6,10 +6,9 @@ from daemon import crash_points
 from daemon.errors import TransientError, UnknownOutcome
 from daemon.order_gate import OrderGate
 from daemon.order_life import OrderLife
-from daemon.order_path import PathWatch
+from daemon.order_tools import Tools
 from daemon.order_watch import OrderWatch
-from daemon.ports import Books, Clock
-from daemon.venue import NotSent, Quote, RefusalKind, Request, Venue, VenueRefused
+from daemon.venue import NotSent, Quote, RefusalKind, Request, VenueRefused
 from strategy.order import OrderEvent, OrderReport, Side
 
 _TRIES = 5
@@ -24,20 +23,17 @@ class OrderSender:
 
     def __init__(
         self,
+        tools: Tools,
         *,
-        venue: Venue,
-        books: Books,
-        clock: Clock,
         gate: OrderGate,
-        path: PathWatch,
         watch: OrderWatch,
         on_refused: Callable[[str, RefusalKind], Awaitable[None]],
     ) -> None:
-        self._venue = venue
-        self._books = books
-        self._clock = clock
+        self._venue = tools.venue
+        self._books = tools.books
+        self._clock = tools.clock
         self._gate = gate
-        self._path = path
+        self._path = tools.path
         self._watch = watch
         self._on_refused = on_refused
 

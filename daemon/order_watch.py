@@ -9,14 +9,10 @@ from collections.abc import Iterable
 from daemon import crash_points
 from daemon.errors import TransientError, UnknownOutcome
 from daemon.fill_worth import FillWorth
-from daemon.live_settings import LiveSettings
-from daemon.market_book import MarketBook
 from daemon.order_life import MADE_UP, OrderLife
-from daemon.order_path import PathWatch
-from daemon.outbox import Outbox
-from daemon.ports import Books, Clock
-from daemon.retry import Uniform
-from daemon.venue import Balance, NotSent, Venue, VenueOrder, VenueRefused, VenueTrade
+from daemon.order_tools import Tools
+from daemon.ports import Clock
+from daemon.venue import Balance, NotSent, VenueOrder, VenueRefused, VenueTrade
 from strategy.order import Fill, OrderEvent, OrderStatus
 
 LONGEST_PAUSE_S = 10.0
@@ -37,29 +33,21 @@ class OrderWatch:
 
     def __init__(
         self,
-        *,
-        venue: Venue,
-        books: Books,
-        settings: LiveSettings,
-        clock: Clock,
-        generator: Uniform,
-        outbox: Outbox,
-        path: PathWatch,
-        markets: MarketBook,
+        tools: Tools,
     ) -> None:
-        self._venue = venue
-        self._books = books
-        self._settings = settings
-        self._clock = clock
-        self._generator = generator
-        self._outbox = outbox
-        self._path = path
-        self._markets = markets
-        self._worth = FillWorth(lambda pair: path.of(venue.quote(pair)), clock)
+        self._venue = tools.venue
+        self._books = tools.books
+        self._settings = tools.settings
+        self._clock = tools.clock
+        self._generator = tools.generator
+        self._outbox = tools.outbox
+        self._path = tools.path
+        self._markets = tools.markets
+        self._worth = FillWorth(lambda pair: tools.path.of(tools.venue.quote(pair)), tools.clock)
         self._lives: dict[str, OrderLife] = {}
         self._by_venue_id: dict[tuple[str, str], OrderLife] = {}
         self._strangers: dict[tuple[str, str], int] = {}
-        self.active_s = clock.monotonic_s()
+        self.active_s = tools.clock.monotonic_s()
 
     # ---- who is watched -----------------------------------------------------------------------------------------
     def life(self, status: OrderStatus, nudge: asyncio.Event | None = None) -> OrderLife:

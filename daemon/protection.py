@@ -12,17 +12,14 @@ from dataclasses import dataclass, field
 from daemon import crash_points
 from daemon.dead_man import DeadMan
 from daemon.errors import TransientError
-from daemon.live_settings import LiveSettings
-from daemon.market_book import MarketBook
 from daemon.order_life import OrderLife
-from daemon.order_path import PathWatch
 from daemon.order_price import Unfit, stop_for, whole_lots, within_balance
 from daemon.order_send import OrderSender
+from daemon.order_tools import Tools
 from daemon.order_watch import OrderWatch, happens_within
-from daemon.outbox import Outbox
-from daemon.ports import Books, Clock, StopLost
+from daemon.ports import StopLost
 from daemon.rate_budget import Purpose, spending
-from daemon.venue import Quote, RefusalKind, Venue, VenueOrder, VenueRefused
+from daemon.venue import Quote, RefusalKind, VenueOrder, VenueRefused
 from strategy.order import Order, OrderState, OrderStatus
 
 _STEADY_S = 60.0
@@ -65,29 +62,23 @@ class Protection:
 
     def __init__(
         self,
+        tools: Tools,
         *,
-        venue: Venue,
-        books: Books,
-        settings: LiveSettings,
-        clock: Clock,
-        outbox: Outbox,
-        path: PathWatch,
-        markets: MarketBook,
         watch: OrderWatch,
         sender: OrderSender,
         dead_man: DeadMan,
     ) -> None:
-        self._venue = venue
-        self._books = books
-        self._settings = settings
-        self._clock = clock
-        self._outbox = outbox
-        self._path = path
-        self._markets = markets
+        self._venue = tools.venue
+        self._books = tools.books
+        self._settings = tools.settings
+        self._clock = tools.clock
+        self._outbox = tools.outbox
+        self._path = tools.path
+        self._markets = tools.markets
         self._watch = watch
         self._sender = sender
         self._dead_man = dead_man
-        self._guards = {symbol: _Guard(symbol) for symbol in settings.symbols}
+        self._guards = {symbol: _Guard(symbol) for symbol in tools.settings.symbols}
 
     # ---- what is wanted -----------------------------------------------------------------------------------------
     def announce(self, symbol: str, stop: Order | None) -> bool:
