@@ -24,7 +24,7 @@ paper: install ## trade on paper as config.toml says (CONFIG=FILE for another)
 install: .venv/bin/sacd ## make .venv: the daemon and its dependencies, from the lock
 
 test: .venv-dev/bin/sacd ## run the tests, all but the long ones (PYTEST_ARGS=... for pytest)
-	.venv-dev/bin/python -m pytest -n 3 -m 'not soak' $(PYTEST_ARGS)
+	.venv-dev/bin/python -m pytest -n 3 --dist worksteal -m 'not soak' $(PYTEST_ARGS)
 
 soak: .venv-dev/bin/sacd ## run the tests that take minutes
 	.venv-dev/bin/python -m pytest -m soak $(PYTEST_ARGS)

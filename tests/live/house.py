@@ -145,7 +145,8 @@ class House:
         return self._venue.pid
 
     def close_venue(self) -> None:
-        """End the venue."""
+        """End the venue, also one that a test has stopped."""
+        self._venue.send_signal(signal.SIGCONT)
         self._venue.terminate()
         self._venue.communicate(timeout=20)
 
