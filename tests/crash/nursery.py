@@ -5,15 +5,11 @@ itself. `python -m tests.crash.nursery` reads one JSON object per line and answe
 """
 
 import io
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as `sacd` sets it; threads would not survive the fork either
 
@@ -27,7 +23,7 @@ from daemon.config import load_config
 from daemon.journal import SqliteJournal
 from daemon.ports import CandleGroup, Feed, FeedEvent
 from strategy.candle import Candle
-from tests.fakes.serving import ROOT
+from tests.crash.forking import ForkServer, serve
 
 ACCOUNT_KINDS = ("candle", "gap", "decision", "order", "fill", "command", "risk")
 
@@ -78,40 +74,15 @@ def _live(config: str, end_ms: int, death: Sequence[Any] | None) -> int:
 
 
 def main() -> None:
-    for line in sys.stdin:
-        asked = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            code = 70
-            try:
-                code = _live(asked["config"], asked["end_ms"], asked["death"])
-            finally:
-                os._exit(code)
-        if asked["delay_s"] is not None:
-            time.sleep(asked["delay_s"])  # the moment of death is what is tested: there is no clock to fake
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
+    serve(lambda asked: _live(asked["config"], asked["end_ms"], asked["death"]))
 
 
 # ---- the test's side --------------------------------------------------------------------------------------------
-class Nursery:
+class Nursery(ForkServer):
     """Starts lives in a process of its own."""
 
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.nursery"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+    def __init__(self) -> None:
+        super().__init__("tests.crash.nursery")
 
     def live(
         self,
@@ -122,14 +93,9 @@ class Nursery:
         death: tuple[str, int, bool] | None = None,
     ) -> int:
         """Let a daemon live until the feed ends, a delay is over or it dies; returns its exit code, -9 when killed."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        asked = {"config": str(config), "end_ms": end_ms, "delay_s": delay_s, "death": death}
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, "the nursery died"
-        return int(answer)
+        self.send({"config": str(config), "end_ms": end_ms, "delay_s": delay_s, "death": death})
+        code, _ = self.ended()
+        return code
 
 
 def story(journal: Path) -> list[tuple[str, Mapping[str, Any]]]:

@@ -6,15 +6,11 @@ the lines that the child wrote.
 
 import asyncio
 import itertools
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import structlog
 
@@ -23,7 +19,8 @@ from daemon.journal import SqliteJournal
 from daemon.journal_backup import JournalBackups, backup_directory
 from daemon.journal_restore import restore
 from daemon.ports import Record
-from tests.daemon.journals import NOW_MS, ROOT, FixedClock
+from tests.crash.forking import ForkServer, serve
+from tests.daemon.journals import NOW_MS, FixedClock
 
 HOUR_MS = 3_600_000
 LATER_STEPS = (
@@ -91,51 +88,31 @@ def _migrate(path: Path) -> None:
     asyncio.run(SqliteJournal.open(path, FixedClock()).close())
 
 
-LIVES: dict[str, Callable[[Path, dict[str, Any]], None]] = {
+LIVES: dict[str, Callable[[Path, Mapping[str, Any]], None]] = {
     "back up": lambda path, asked: asyncio.run(_write_and_back_up(path, asked["hour"], asked["copies"])),
     "restore": lambda path, _asked: str(restore(path, FixedClock())) and None,
     "migrate": lambda path, _asked: _migrate(path),
 }
 
 
+def _live(asked: Mapping[str, Any]) -> int:
+    if asked["death"] is not None:
+        die_at(*asked["death"])
+    LIVES[asked["life"]](Path(asked["path"]), asked)
+    return 0
+
+
 def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    for line in sys.stdin:
-        asked = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            code = 70
-            try:
-                if asked["death"] is not None:
-                    die_at(*asked["death"])
-                LIVES[asked["life"]](Path(asked["path"]), asked)
-                code = 0
-            finally:
-                os._exit(code)
-        if asked["delay_s"] is not None:
-            time.sleep(asked["delay_s"])  # the moment of death is what is tested: there is no clock to fake
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        os.write(1, b"ended %d\n" % os.waitstatus_to_exitcode(status))
+    serve(_live)
 
 
 # ---- the test's side --------------------------------------------------------------------------------------------
-class StorageNursery:
+class StorageNursery(ForkServer):
     """Starts lives in a process of its own."""
 
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.storage_nursery"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+    def __init__(self) -> None:
+        super().__init__("tests.crash.storage_nursery")
 
     def live(
         self,
@@ -147,16 +124,9 @@ class StorageNursery:
         **more: int,
     ) -> tuple[int, Sequence[int]]:
         """Let a child live; returns its exit code, -9 when killed, and every seq it was told is on disk."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        asked = {"life": life, "path": str(path), "death": death, "delay_s": delay_s, **more}
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        seqs: list[int] = []
-        while not (line := self._process.stdout.readline()).startswith("ended"):
-            assert line, "the nursery died"
-            seqs.append(int(line))
-        return int(line.split()[1]), seqs
+        self.send({"life": life, "path": str(path), "death": death, "delay_s": delay_s, **more})
+        code, lines = self.ended()
+        return code, [int(line) for line in lines]
 
 
 if __name__ == "__main__":

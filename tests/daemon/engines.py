@@ -1,10 +1,10 @@
 """An engine on fakes: a market whose features are always there, a journal in memory, a broker that is looked at."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -380,50 +380,50 @@ def _candle(symbol: str, at: int, close: float, changes: dict[str, float]) -> Ca
     return Candle(symbol=symbol, open_ms=at * HOUR_MS, span_ms=HOUR_MS, close=close, **values)
 
 
-def _engine(
+_Kind = TypeVar("_Kind", bound=_Rig)
+
+
+def _assemble(
+    kind: type[_Kind],
+    symbols: Sequence[str],
+    changes: Mapping[str, Any],
+    make_broker: Callable[[Trader, SlowJournal], Any],
     *,
-    trader: Trader,
-    voice: Voice,
-    broker: Any,
-    journal: SlowJournal,
-    clock: ManualClock,
-    sinks: list[Any],
+    sinks: Sequence[Any] = (),
     checkpoint_every: int,
     is_live: bool,
-) -> Engine:
-    return Engine(
+) -> _Kind:
+    made, clock = setup(symbols, **{**BUSY, **changes}), ManualClock((START * HOUR_MS) + 1_000)
+    trader = Trader(made, {symbol: Full() for symbol in symbols}, 10_000.0)
+    journal, voice = SlowJournal(clock), Voice(HOLD)
+    broker, watchers = make_broker(trader, journal), list(sinks)
+    engine = Engine(
         trader=trader,
         memory=Memory(),
         model=Model(id="m" * 16, voters=voice),
         broker=broker,
         journal=journal,
         clock=clock,
-        sinks=sinks,
+        sinks=watchers,
         cash=10_000.0,
         checkpoint_every=checkpoint_every,
         is_live=is_live,
     )
+    rig = kind(setup=made, engine=engine, clock=clock, journal=journal, broker=broker, voice=voice)
+    watchers.append(rig)
+    return rig
 
 
 def make_live_rig(symbols: Sequence[str] = (BTC,), *, checkpoint_every: int = 1_000, **changes: Any) -> LiveRig:
     """A rig whose feed and venue are live; `start` it before it trades."""
-    made, clock = setup(symbols, **{**BUSY, **changes}), ManualClock((START * HOUR_MS) + 1_000)
-    trader = Trader(made, {symbol: Full() for symbol in symbols}, 10_000.0)
-    journal, voice = SlowJournal(clock), Voice(HOLD)
-    broker, watchers = ScriptedLiveBroker(journal), list[Any]()
-    engine = _engine(
-        trader=trader,
-        voice=voice,
-        broker=broker,
-        journal=journal,
-        clock=clock,
-        sinks=watchers,
+    return _assemble(
+        LiveRig,
+        symbols,
+        changes,
+        lambda _trader, journal: ScriptedLiveBroker(journal),
         checkpoint_every=checkpoint_every,
         is_live=True,
     )
-    rig = LiveRig(setup=made, engine=engine, clock=clock, journal=journal, broker=broker, voice=voice)
-    watchers.append(rig)
-    return rig
 
 
 def make_rig(
@@ -434,28 +434,15 @@ def make_rig(
     checkpoint_every: int = 1_000,
     **changes: Any,
 ) -> Rig:
-    made, clock = setup(symbols, **{**BUSY, **changes}), ManualClock((START * HOUR_MS) + 1_000)
-    trader = Trader(made, {symbol: Full() for symbol in symbols}, 10_000.0)
-    journal, voice = SlowJournal(clock), Voice(HOLD)
-    broker = WatchedBroker(
-        instruments=made.instruments,
-        costs=made.costs,
-        funds=lambda: trader.portfolio.cash,
-        held=lambda symbol: trader.portfolio.positions[symbol].quantity,
-        is_live=is_live,
-    )
-    broker.journal, broker.asked, broker.unwritten = journal, [], []
-    watchers: list[Any] = list(sinks)
-    engine = _engine(
-        trader=trader,
-        voice=voice,
-        broker=broker,
-        journal=journal,
-        clock=clock,
-        sinks=watchers,
-        checkpoint_every=checkpoint_every,
-        is_live=is_live,
-    )
-    rig = Rig(setup=made, engine=engine, clock=clock, journal=journal, broker=broker, voice=voice)
-    watchers.append(rig)
-    return rig
+    def watched(trader: Trader, journal: SlowJournal) -> WatchedBroker:
+        broker = WatchedBroker(
+            instruments=trader.setup.instruments,
+            costs=trader.setup.costs,
+            funds=lambda: trader.portfolio.cash,
+            held=lambda symbol: trader.portfolio.positions[symbol].quantity,
+            is_live=is_live,
+        )
+        broker.journal, broker.asked, broker.unwritten = journal, [], []
+        return broker
+
+    return _assemble(Rig, symbols, changes, watched, sinks=sinks, checkpoint_every=checkpoint_every, is_live=is_live)

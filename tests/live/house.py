@@ -26,10 +26,10 @@ from daemon.errors import DataError
 from daemon.journal_reader import verify
 from daemon.replay import replay
 from daemon.testvenue.client import VenueClient
+from tests.crash.forking import die_with_parent
 from tests.daemon.programs import environment
 from tests.fakes.serving import ROOT, write_bundle
 from tests.live.canary import leaks
-from tests.live.leash import die_with_parent
 from tests.live.nursery import Nursery
 
 KEY, SECRET = "canary4KEY7qXv2bnzT8wLmRs3KdHpYcJ", "Y2FuYXJ5OVNFQ1JFVGc1ZlF6cjZWdFd4MU5iTWowUGFFdTE="

@@ -9,13 +9,12 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as `sacd` sets it; threads would not survive the fork either
 
@@ -28,8 +27,7 @@ from daemon.clock import ScaledClock
 from daemon.config import load_config
 from daemon.errors import SacdError
 from daemon.venue_import import only_exchange
-from tests.fakes.serving import ROOT
-from tests.live.leash import die_with_parent
+from tests.crash.forking import ForkServer, fork
 from tests.live.mortal import Mortal, later_schema
 from tests.live.plants import plant
 
@@ -65,23 +63,15 @@ def _live(asked: Mapping[str, Any]) -> int:
         return run_until_done(app.run)
 
 
-def _fork(asked: Mapping[str, Any]) -> int:
-    child = os.fork()
-    if child == 0:
-        die_with_parent()
-        code = 70
-        try:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            code = _live(asked)
-        finally:
-            os._exit(code)
-    return child
+def _begin(asked: Mapping[str, Any]) -> int:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return _live(asked)
 
 
 def _answer(asked: Mapping[str, Any]) -> int | None:
     match asked["do"]:
         case "start":
-            return _fork(asked)
+            return fork(lambda: _begin(asked))
         case "kill":
             os.kill(asked["pid"], asked["signal"])
             return None
@@ -107,31 +97,20 @@ def main() -> None:
 
 
 # ---- the test's side --------------------------------------------------------------------------------------------
-class Nursery:
+class Nursery(ForkServer):
     """Starts lives in a process of its own. exchange: as ccxt names it."""
 
     def __init__(self, exchange: str = "binance") -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.live.nursery", exchange],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        super().__init__("tests.live.nursery", exchange)
         self._lock = threading.Lock()
         self._alive: set[int] = set()
-        self._ended: dict[int, int] = {}
         self._codes: dict[int, int] = {}
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         for pid in list(self._alive):
             self.kill(pid)
             self.wait(pid, 10.0)
-        self._process.kill()
-        self._process.communicate()
+        super().__exit__()
 
     def start(
         self,
@@ -169,14 +148,9 @@ class Nursery:
         return code
 
     def _ask(self, **asked: Any) -> int | None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         with self._lock:
-            self._process.stdin.write(json.dumps(asked) + "\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        assert answer, "the nursery died"
-        return json.loads(answer)  # type: ignore[no-any-return]
+            self.send(asked)
+            return json.loads(self.line())  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":
