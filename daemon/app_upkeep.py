@@ -1,12 +1,13 @@
 """What keeps the journal well beside trading: copies of it, and an eye on the room and the speed of its disk."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 
 import structlog
 
 from daemon.config import Config
-from daemon.disk_room import DiskRoom, DiskWatch, Room
+from daemon.disk_room import DiskRoom, DiskWatch, Room, measure
 from daemon.engine import Engine
 from daemon.journal import SqliteJournal
 from daemon.journal_backup import JournalBackups, backup_directory
@@ -19,21 +20,34 @@ _log = structlog.get_logger()
 class Upkeep:
     """The tasks that look after the journal of one run. A disk without room pauses purchases; a person resumes."""
 
-    def __init__(self, config: Config, clock: Clock, journal: SqliteJournal, engine: Engine) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        journal: SqliteJournal,
+        engine: Engine,
+        look: Callable[[Path], DiskRoom] = measure,
+    ) -> None:
+        """look: returns how much room a directory's disk has."""
         path = journal_path(config)
+        self._journal = journal
         self._engine = engine
-        self._scarce = asyncio.Event()
+        self._scarce, self._roomy = asyncio.Event(), asyncio.Event()
         self._why = ""
         self._backup_every_s = config.journal.backup_every_s
         self._backups = JournalBackups(
             path, backup_directory(path), config.journal.keep, clock, every_s=self._backup_every_s
         )
-        self._disk = DiskWatch(path.parent, clock, self._on_room)
+        self._disk = DiskWatch(path.parent, clock, self._on_room, look)
         journal.on_low = self._on_low
 
     def tasks(self) -> Sequence[asyncio.Task[None]]:
         """Begin them, and return them."""
-        work: list[Coroutine[None, None, None]] = [self._disk.run(), self._pause_when_scarce()]
+        work: list[Coroutine[None, None, None]] = [
+            self._disk.run(),
+            self._pause_when_scarce(),
+            self._refill_when_roomy(),
+        ]
         if self._backup_every_s > 0.0:
             work.append(self._backups.run())
         return [asyncio.create_task(coroutine) for coroutine in work]
@@ -44,8 +58,10 @@ class Upkeep:
             await self._backups.attempt()
 
     def _on_room(self, seen: DiskRoom) -> None:
-        if seen.room is Room.SCARCE:
+        if not self._disk.allows_entries:
             self._on_low(f"{seen.free >> 20} MiB are free on the journal's disk")
+        elif seen.room is Room.PLENTY and self._journal.is_low:
+            self._roomy.set()
 
     def _on_low(self, why: str) -> None:
         self._why = why
@@ -58,3 +74,11 @@ class Upkeep:
             if not self._engine.trader.risk.is_paused:
                 _log.error("paused_for_room", reason=self._why, remedy="make room, then `sacd resume`")
                 await self._engine.command("pause", "disk")
+
+    async def _refill_when_roomy(self) -> None:
+        """Take the journal's reserve again that a full disk has cost, so that the next one finds it."""
+        while True:
+            await self._roomy.wait()
+            self._roomy.clear()
+            if await self._journal.refill():
+                _log.info("reserve_taken_again")

@@ -85,6 +85,7 @@ TASKS = (
     "daemon.app:App._feed_watchdog",
     "daemon.disk_room:DiskWatch.run",
     "daemon.app_upkeep:Upkeep._pause_when_scarce",
+    "daemon.app_upkeep:Upkeep._refill_when_roomy",
     "daemon.journal_backup:JournalBackups.run",
     "daemon.live_candles:LiveCandles._follow",
     "daemon.live_streams:LiveStreams._hear_trades",
