@@ -22,6 +22,7 @@ from daemon.commands_journal import add_journal_verbs
 from daemon.commands_report import add_report
 from daemon.config import Config, load_config
 from daemon.errors import SacdError
+from daemon.hand_over import hand_over
 from strategy.errors import StrategyError
 
 if TYPE_CHECKING:
@@ -374,9 +375,7 @@ def parity(
 
 # ---- what the training side does --------------------------------------------------------------------------------
 def _hand_over(verb: str, context: typer.Context, more: Sequence[str] = ()) -> NoReturn:
-    """Become `python -m training`: this process never imports what training needs."""
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "training", verb, *more, *context.args])  # noqa: S606 - no shell
+    hand_over(verb, [*more, *context.args])
 
 
 @app.command("data", context_settings=_PASSED_ON)
@@ -403,7 +402,19 @@ def compare(context: typer.Context) -> None:
     _hand_over("compare", context)
 
 
+@app.command("trials", context_settings=_PASSED_ON)
+def trials(context: typer.Context) -> None:
+    """Count everything that was ever tried, and verify the ledger of it."""
+    _hand_over("trials", context)
+
+
 @app.command("backtest", context_settings=_PASSED_ON)
 def backtest(context: typer.Context) -> None:
     """Trade recorded candles with an ensemble."""
     _hand_over("backtest", context)
+
+
+@app.command("evaluate", context_settings=_PASSED_ON)
+def evaluate(context: typer.Context) -> None:
+    """Find out what an ensemble is worth on unseen candles, and whether it is ready."""
+    _hand_over("evaluate", context)

@@ -4,42 +4,13 @@ A chart is text; coordinates are pixels of the drawing, which scales with the pa
 pointed at.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from training.charts import Axis, label, padded, svg
+
 _WIDTH = 860
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Axis:
-    """Where values lie on a line from `begin` to `end`, in pixels. is_log: by their logarithm."""
-
-    low: float
-    high: float
-    begin: float
-    end: float
-    is_log: bool = False
-
-    def at(self, value: float) -> float:
-        """Return the place of a value; all in the middle when there is one value only."""
-        low, high, value = (math.log(x) if self.is_log else x for x in (self.low, self.high, value))
-        share = 0.5 if high <= low else (value - low) / (high - low)
-        return self.begin + share * (self.end - self.begin)
-
-    def ticks(self) -> list[float]:
-        """Return three to seven round values within the axis."""
-        if self.is_log:
-            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-            return [10.0**k for k in range(first, last + 1) if self.low * 0.999 <= 10.0**k <= self.high * 1.001]
-        if self.high <= self.low:
-            return [self.low]
-        raw = (self.high - self.low) / 4.0
-        size = 10.0 ** math.floor(math.log10(raw))
-        step = next(size * k for k in (1.0, 2.0, 5.0, 10.0) if size * k >= raw)
-        first = math.ceil(self.low / step - 1e-9)
-        return [k * step for k in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +23,6 @@ class Mark:
     told: str
 
 
-def padded(values: Sequence[float], begin: float, end: float) -> Axis:
-    """Return an axis with a little room on both sides of the values."""
-    low, high = min(values), max(values)
-    room = (high - low) * 0.06 or max(abs(high), 1.0) * 0.1
-    return Axis(low=low - room, high=high + room, begin=begin, end=end)
-
-
 def history(marks: Sequence[Mark], best: Sequence[tuple[float, float]]) -> str:
     """Return scores over trial numbers, with the line of the best so far; marks and line in trials and scores."""
     height, left, bottom = 300, 56, 262
@@ -67,9 +31,9 @@ def history(marks: Sequence[Mark], best: Sequence[tuple[float, float]]) -> str:
     points = [f"{x.at(number):.1f},{y.at(score):.1f}" for number, score in _steps(best, x.high)]
     body = [*_rules(y, left, _WIDTH - 12), f'<polyline class="best-line" points="{" ".join(points)}"/>']
     body += [_dot(Mark(x=x.at(mark.x), y=y.at(mark.y), style=mark.style, told=mark.told), 4.5) for mark in marks]
-    body += [_label(x.at(tick), bottom + 18, f"{tick:g}", "middle") for tick in x.ticks() if tick == int(tick) > 0]
-    body.append(_label((left + _WIDTH) / 2, height - 4, "trial", "middle"))
-    return _svg(_WIDTH, height, body, "score of every trial, in the order they began")
+    body += [label(x.at(tick), bottom + 18, f"{tick:g}", "middle") for tick in x.ticks() if tick == int(tick) > 0]
+    body.append(label((left + _WIDTH) / 2, height - 4, "trial", "middle"))
+    return svg(_WIDTH, height, body, "score of every trial, in the order they began")
 
 
 def _steps(best: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
@@ -87,19 +51,19 @@ def bars(shares: Sequence[tuple[str, float]]) -> str:
     body = []
     for row, (name, share) in enumerate(shares):
         middle, width = row * line + 13, share / longest * (_WIDTH - left - 70)
-        body.append(_label(left - 10, middle + 4, name, "end"))
+        body.append(label(left - 10, middle + 4, name, "end"))
         body.append(f'<rect class="bar" x="{left}" y="{middle - 8}" width="{max(width, 1.0):.1f}" height="16" rx="3"/>')
-        body.append(_label(left + width + 8, middle + 4, f"{share:.0%}", "start"))
-    return _svg(_WIDTH, line * len(shares) + 4, body, "importance of each setting")
+        body.append(label(left + width + 8, middle + 4, f"{share:.0%}", "start"))
+    return svg(_WIDTH, line * len(shares) + 4, body, "importance of each setting")
 
 
 def slice_of(name: str, x: Axis, ticks: Sequence[tuple[float, str]], y: Axis, marks: Sequence[Mark]) -> str:
     """Return scores over one setting; x and y over 46 .. 268 and 170 .. 34, marks in values of the axes."""
     body = [*_rules(y, 46, 268), f'<text class="title" x="46" y="18">{escape(name)}</text>']
     anchors = {46.0: "start", 268.0: "end"}  # at the edges, so that nothing is cut off
-    body += [_label(x.at(value), 190, told, anchors.get(x.at(value), "middle")) for value, told in ticks]
+    body += [label(x.at(value), 190, told, anchors.get(x.at(value), "middle")) for value, told in ticks]
     body += [_dot(Mark(x=x.at(mark.x), y=y.at(mark.y), style=mark.style, told=mark.told), 3.5) for mark in marks]
-    return _svg(280, 200, body, f"score over {name}")
+    return svg(280, 200, body, f"score over {name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +95,9 @@ def parallel(names: Sequence[tuple[str, str, str]], lines: Sequence[Line]) -> st
     for index, (name, low, high) in enumerate(names):
         x = 45 + index * step
         body.append(f'<line class="axis" x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom}"/>')
-        body.append(_label(x, bottom + 16, low, "middle") + _label(x, top - 8, high, "middle"))
-        body.append(_label(x, 22 if index % 2 else 38, name, "middle", "name"))
-    return _svg(_WIDTH, height, body, "the settings of every trial, one line each")
+        body.append(label(x, bottom + 16, low, "middle") + label(x, top - 8, high, "middle"))
+        body.append(label(x, 22 if index % 2 else 38, name, "middle", "name"))
+    return svg(_WIDTH, height, body, "the settings of every trial, one line each")
 
 
 def spans(
@@ -143,7 +107,7 @@ def spans(
     line, height = 30, 30 * len(rows) + 26
     body = []
     for row, (name, parts) in enumerate(rows):
-        body.append(_label(x.begin - 10, row * line + 18, name, "end"))
+        body.append(label(x.begin - 10, row * line + 18, name, "end"))
         for begin, end, style, told in parts:
             left, width = x.at(begin), max(1.0, x.at(end) - x.at(begin))
             body.append(
@@ -153,8 +117,8 @@ def spans(
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         value = x.low + share * (x.high - x.low)
         anchor = "end" if share == 1.0 else "start" if share == 0.0 else "middle"
-        body.append(_label(x.at(value), height - 6, place(value), anchor))
-    return _svg(_WIDTH, height, body, "the folds in time")
+        body.append(label(x.at(value), height - 6, place(value), anchor))
+    return svg(_WIDTH, height, body, "the folds in time")
 
 
 def _rules(y: Axis, left: float, right: float) -> list[str]:
@@ -163,7 +127,7 @@ def _rules(y: Axis, left: float, right: float) -> list[str]:
     for tick in y.ticks():
         at = y.at(tick)
         parts.append(f'<line class="grid" x1="{left}" y1="{at:.1f}" x2="{right}" y2="{at:.1f}"/>')
-        parts.append(_label(left - 8, at + 4, f"{tick:g}", "end"))
+        parts.append(label(left - 8, at + 4, f"{tick:g}", "end"))
     return parts
 
 
@@ -172,11 +136,3 @@ def _dot(mark: Mark, radius: float) -> str:
         f'<circle class="{mark.style}" cx="{mark.x:.1f}" cy="{mark.y:.1f}" r="{radius}">'
         f"<title>{escape(mark.told)}</title></circle>"
     )
-
-
-def _label(x: float, y: float, text: str, anchor: str, style: str = "label") -> str:
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _svg(width: float, height: float, body: Sequence[str], told: str) -> str:
-    return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(told)}">' + "".join(body) + "</svg>"

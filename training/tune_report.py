@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 
 from training import tune_charts as charts
 from training import tune_study
+from training.charts import Axis, padded
 from training.commands_common import day
 from training.console import span
 from training.folds import Fold
@@ -189,7 +190,7 @@ def _importances(shares: Mapping[str, float]) -> str:
 
 def _slices(search: Search, done: Sequence[Standing]) -> str:
     best = max(done, key=lambda standing: standing.score or 0.0)
-    y = charts.padded([standing.score or 0.0 for standing in done], 170, 34)
+    y = padded([standing.score or 0.0 for standing in done], 170, 34)
     parts = []
     for dimension in search.dimensions:
         values = [(standing, search.values(standing.chosen).get(dimension.name)) for standing in done]
@@ -228,19 +229,19 @@ def _parallel(search: Search, done: Sequence[Standing]) -> str:
 
 def _axis(
     dimension: Dimension, values: Sequence[Any], begin: float, end: float
-) -> tuple[charts.Axis, list[tuple[float, str]]]:
+) -> tuple[Axis, list[tuple[float, str]]]:
     """Return the axis of a setting and its labelled values, the lowest first and the highest last."""
     match dimension:
         case Choice():
             count = len(dimension.values)
             room = (end - begin) * 0.06
-            axis = charts.Axis(low=0.0, high=count - 1.0, begin=begin + room, end=end - room)
+            axis = Axis(low=0.0, high=count - 1.0, begin=begin + room, end=end - room)
             return axis, [(float(at), _brief(value)) for at, value in enumerate(dimension.values)]
         case Range():
             low, high = min([dimension.low, *values]), max([dimension.high, *values])
             if dimension.name.startswith("reward."):  # scaled, they seldom come near 1
                 low, high = 0.0, max([0.05, *values])
-            axis = charts.Axis(low=low, high=high, begin=begin, end=end, is_log=dimension.is_log)
+            axis = Axis(low=low, high=high, begin=begin, end=end, is_log=dimension.is_log)
             return axis, [(value, _brief(value)) for value in (low, high)]
 
 
@@ -259,7 +260,7 @@ def _brief(value: Any) -> str:  # noqa: ANN401 - of any dimension
 
 def _folds(context: Context) -> str:
     begin, end = context.begin_ms, max(fold.to_ms for fold in context.folds)
-    x = charts.Axis(low=begin, high=end, begin=80, end=848)
+    x = Axis(low=begin, high=end, begin=80, end=848)
     rows = []
     for fold in context.folds:
         practice = f"practice until {day(fold.practice_to_ms)}"

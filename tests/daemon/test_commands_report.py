@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,10 +90,47 @@ def test_a_window_that_holds_nothing_says_so_with_dashes(journal: Path) -> None:
     assert "too few fills" in ran("--execution", "--journal", journal, "--until", "2000-01-01").stdout
 
 
-def test_without_a_subject_it_is_wrong_usage() -> None:
-    result = ran()
+@pytest.mark.parametrize(
+    ("given", "handed_over"),
+    [
+        ([], []),
+        (["evaluations/3f"], ["--", "evaluations/3f"]),
+        (["a/e.json", "--out", "-x.html", "--json"], ["--out=-x.html", "--json", "--", "a/e.json"]),
+        (["--json", "--", "-e"], ["--json", "--", "-e"]),
+    ],
+)
+def test_without_execution_the_training_side_makes_the_page(
+    given: Sequence[str], handed_over: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    became: list[list[str]] = []
+
+    def execv(_: str, arguments: list[str]) -> None:
+        became.append(arguments[1:])
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execv", execv)
+    assert ran(*given).exit_code == 0
+    assert became == [["-m", "training", "report", *handed_over]]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--since", "2026-01-31"], "--since goes with --execution"),
+        (["evaluations/3f", "--journal", "j.sqlite"], "--journal goes with --execution"),
+        (["--config", "c.toml"], "--config goes with --execution"),
+        (["--execution", "evaluations/3f"], "does not go with --execution"),
+        (["--execution", "--out", "x.html"], "--out does not go with --execution"),
+    ],
+)
+def test_options_of_the_other_report_are_wrong_usage(
+    given: Sequence[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delattr(os, "execv")
+    result = ran(*given)
     assert result.exit_code == 2
-    assert "--execution" in result.output
+    assert words in result.output
 
 
 @pytest.mark.parametrize(

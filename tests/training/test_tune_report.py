@@ -9,10 +9,10 @@ import optuna
 import pytest
 
 from training import tune_study
+from training.charts import Axis
 from training.folds import Fold
 from training.plan import MemberPlan
 from training.tune import Result
-from training.tune_charts import Axis
 from training.tune_report import Best, Context, chance_best, page
 from training.tune_space import make_search
 
