@@ -259,6 +259,8 @@ class App:
             strategy=config.strategy_parameters(),
             limits=config.risk_limits(),
             costs=config.cost_model(),
+            # The journal may lack orders of the very candle that it ends with, or of the next: they keep their ids.
+            first_sequence=self._clock.now_ms() // 1_000 if self._accept_recovery else 0,
         )
 
     def _watchers(self, is_live: bool) -> _Watchers:

@@ -317,7 +317,10 @@ class Engine:
                 if news.halts:
                     halted = {news.symbol} if news.symbol else None
                     await self._withdraw_buys("somebody else changed the account", halted)
+                stop = self.trader.stops.get(news.symbol)
                 self._ledger.external(news)
+                if self.trader.stops.get(news.symbol) != stop:
+                    self._exits.start_over(news.symbol)
             case NewSteps():
                 await self._change_steps(news)
             case StopLost():

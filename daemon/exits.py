@@ -1,8 +1,9 @@
 """Sales at a venue that cannot wait for a candle, and when one is offered again that has not got through.
 
 At once while that gets somewhere; after a pause, twice as long each time, when nothing of it filled: the book is empty,
-the market closed, or what is left too little for the venue, and asking faster changes none of it. A position without a
-stop is offered at the same short pace until it is gone.
+the market closed, or what is left too little for the venue, and asking faster changes none of it. For a position
+without a stop the pause stays short, but not so short that the account never rests: where coins are not there any more,
+and neither stop nor sale is taken for that, only comparing balances finds it out.
 """
 
 from daemon import records
@@ -12,7 +13,7 @@ from daemon.ports import Clock
 from strategy.order import Order, OrderStatus, Side
 from strategy.trader import Trader
 
-PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
+PAUSE_S, LONGEST_PAUSE_S, LONGEST_NAKED_S = 5.0, 300.0, 40.0
 
 
 class Exits:
@@ -28,9 +29,17 @@ class Exits:
         self._in_vain: dict[str, int] = {}
 
     def expose(self, symbol: str) -> None:
-        """Hear that no stop can be placed for `symbol`: what is held of it has to go, now."""
+        """Hear that no stop can be placed for `symbol`: what is held of it has to go, now; once is enough."""
+        if symbol not in self._naked or symbol not in self._again_s:
+            self._again_s[symbol] = self._clock.monotonic_s()
         self._naked.add(symbol)
-        self._again_s[symbol] = self._clock.monotonic_s()
+
+    def start_over(self, symbol: str) -> None:
+        """Hear that `symbol` has another stop, for what was found to be held: that one is tried before anything goes.
+
+        The venue refuses a stop, and a sale, of coins that are not there; what is there may well be protected.
+        """
+        self._naked.discard(symbol)
 
     def due(self) -> list[Order]:
         """Note and return what has to be sold now that orders have ended, stops were lost, or a pause is over.
@@ -71,7 +80,5 @@ class Exits:
         if status.order.side is Side.BUY or status.filled > 0.0:
             self._in_vain.pop(symbol, None)
             return 0.0
-        if symbol in self._naked:
-            return PAUSE_S
         self._in_vain[symbol] = tries = self._in_vain.get(symbol, 0) + 1
-        return min(PAUSE_S * 2.0 ** (tries - 1), LONGEST_PAUSE_S)
+        return min(PAUSE_S * 2.0 ** (tries - 1), LONGEST_NAKED_S if symbol in self._naked else LONGEST_PAUSE_S)

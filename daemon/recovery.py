@@ -5,7 +5,7 @@ is folded again with the votes that were journalled.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,9 @@ def recover(path: Path, trader: Trader, account: Mapping[str, Any]) -> Recovered
         last_seq, mismatches = _fold(path, fold, first)
     except FatalError as error:
         raise FatalError(f"journal {path} cannot be continued: {error}; see `sacd journal verify`") from error
-    begin(trader, setup, reference)
+    # Ids that a former run began to leave out stay left out.
+    first_sequence = max(setup.first_sequence, trader.setup.first_sequence)
+    begin(trader, replace(setup, first_sequence=first_sequence), reference)
     return Recovered(memory=fold.memory, is_new=False, last_seq=last_seq, mismatches=mismatches)
 
 

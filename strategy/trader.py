@@ -43,7 +43,11 @@ class Voters(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """Everything a trader is made of that does not change while it trades."""
+    """Everything a trader is made of that does not change while it trades.
+
+    first_sequence: where the count of the orders on each candle begins, which their ids hold. Above 0 once an account
+    goes on from a state that lacks orders it has given: their ids must not be given again.
+    """
 
     instance: str
     timeframe: Timeframe
@@ -51,6 +55,7 @@ class Setup:
     strategy: StrategyParameters
     limits: RiskLimits
     costs: CostModel
+    first_sequence: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the setup as JSON types, instruments in their order."""
@@ -62,6 +67,7 @@ class Setup:
             "strategy": self.strategy.to_json(),
             "limits": self.limits.to_json(),
             "costs": self.costs.to_json(),
+            **({"first_sequence": self.first_sequence} if self.first_sequence else {}),
         }
 
     @classmethod
@@ -76,6 +82,7 @@ class Setup:
                 strategy=StrategyParameters.from_json(values["strategy"]),
                 limits=RiskLimits.from_json(values["limits"]),
                 costs=CostModel.from_json(values["costs"]),
+                first_sequence=values.get("first_sequence", 0),
             )
         except (KeyError, TypeError) as error:
             raise BadState(f"stored setup cannot be read: {error}") from error
@@ -151,7 +158,7 @@ class Trader:
         self._bound = 0.0
         self._ranges: dict[str, float | None] = dict.fromkeys(self.features)
         self._open_ms: dict[str, int] = dict.fromkeys(self.features, 0)
-        self._sequence: dict[str, int] = dict.fromkeys(self.features, 0)
+        self._sequence: dict[str, int] = dict.fromkeys(self.features, setup.first_sequence)
         self._rank = {symbol: i for i, symbol in enumerate(self.features)}
         self._rules: dict[tuple[float, ...], Rule] = {}
 
@@ -181,7 +188,7 @@ class Trader:
         self._mark(candles)
         for candle in candles:
             self.features[candle.symbol].push(candle)
-            self._open_ms[candle.symbol], self._sequence[candle.symbol] = candle.open_ms, 0
+            self._number_from(candle)
 
     def _mark(self, candles: Sequence[Candle]) -> None:
         self.portfolio = self.portfolio.mark(candles)
@@ -206,7 +213,7 @@ class Trader:
     def _sight(self, candle: Candle) -> Sight:
         symbol = candle.symbol
         row = self.features[symbol].update(candle)
-        self._open_ms[symbol], self._sequence[symbol] = candle.open_ms, 0
+        self._number_from(candle)
         if row is None:
             return Sight(candle, None, None, 0.0)
         self._ranges[symbol] = row.average_range
@@ -395,6 +402,7 @@ class Trader:
         if unknown := set(self.features) - set(setup.instruments):
             raise InvalidInstrument(f"no instrument for {', '.join(sorted(unknown))} in the setup")
         self.setup, self.reference = setup, reference
+        self._sequence = {symbol: max(count, setup.first_sequence) for symbol, count in self._sequence.items()}
         self._rules.clear()
 
     # ---- parts --------------------------------------------------------------------------------------------------
@@ -418,6 +426,9 @@ class Trader:
         costs = self.setup.costs
         price = fill_price(costs, self.setup.instruments[order.symbol], Side.BUY, order.reference_price)
         return quantity * price + fee(costs, quantity * price)
+
+    def _number_from(self, candle: Candle) -> None:
+        self._open_ms[candle.symbol], self._sequence[candle.symbol] = candle.open_ms, self.setup.first_sequence
 
     def _client_id(self, symbol: str) -> str:
         return client_order_id(self.setup.instance, symbol, self._open_ms[symbol], self._sequence[symbol])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from daemon import journal_reader
+from daemon.errors import DataError
 from daemon.simulated_market import ORIGIN_MS
 from tests.crash.nursery import Nursery, last_state, order_ids, story
 from tests.fakes.serving import Place, make_place
@@ -14,6 +15,9 @@ from tests.fakes.trading import HOUR_MS
 KILLS = 60
 FIRST_DECISION_MS = ORIGIN_MS + 2_501 * HOUR_MS
 """The simulated market's history ends here: a window and a hundred candles."""
+ENOUGH_MS = FIRST_DECISION_MS + 100 * HOUR_MS
+LONGEST = 3.0
+"""How many times as long lives may become on a slow machine."""
 KILLED = -9
 
 
@@ -23,7 +27,11 @@ def place(tmp_path: Path) -> Place:
 
 
 def _newest_ms(journal: Path) -> int:
-    candles = [e for e in journal_reader.tail(journal, 50) if e.kind == "candle"] if journal.exists() else []
+    try:
+        entries = journal_reader.tail(journal, 50) if journal.exists() else []
+    except DataError:
+        return 0  # killed while it was made; where it had held candles before, this is less than it was
+    candles = [entry for entry in entries if entry.kind == "candle"]
     return int(candles[-1].payload["open_ms"]) if candles else 0
 
 
@@ -46,18 +54,29 @@ def _finish_and_compare(nursery: Nursery, place: Place, killed: Path, end_ms: in
     assert sides == {"buy", "sell"}, "an account that never trades proves nothing"
 
 
+def _kill_often(nursery: Nursery, config: Path, journal: Path) -> list[int]:
+    """Kill lives at random moments until enough was traded; returns the newest candle that each left behind.
+
+    Where a machine is so slow that a life gets nowhere, the next ones are longer: what is traded is what is tested.
+    """
+    moments, reached, stretch = random.Random(20), [0], 1.0
+    while len(reached) <= KILLS or reached[-1] <= ENOUGH_MS:
+        assert len(reached) <= 3 * KILLS, "too little was traded between the kills"
+        # Short lives die while they start, recover or warm up; longer ones while they trade.
+        is_short = len(reached) % 3 == 1
+        delay_s = moments.uniform(0.0, 0.25) if is_short else moments.uniform(0.1, 0.5)
+        assert nursery.live(config, 2**53, delay_s=stretch * delay_s) == KILLED
+        reached.append(_newest_ms(journal))
+        if not is_short and reached[-1] == reached[-2]:
+            stretch = min(LONGEST, 1.1 * stretch)
+    return reached
+
+
 def test_an_account_that_was_killed_60_times_equals_one_that_never_was(place: Place) -> None:
     config = place.configure(state="killed", name="killed.toml", journal={"checkpoint_every": 7})
-    journal, moments = place.journal("killed"), random.Random(20)
-    reached = []
     with Nursery() as nursery:
-        for life in range(KILLS):
-            # Short lives die while they start, recover or warm up; longer ones while they trade.
-            delay_s = moments.uniform(0.0, 0.25) if life % 3 == 0 else moments.uniform(0.1, 0.5)
-            assert nursery.live(config, 2**53, delay_s=delay_s) == KILLED
-            reached.append(_newest_ms(journal))
+        reached = _kill_often(nursery, config, place.journal("killed"))
         assert reached == sorted(reached)
-        assert reached[-1] > FIRST_DECISION_MS + 100 * HOUR_MS, "too little was traded between the kills"
         _finish_and_compare(nursery, place, config, reached[-1] + 20 * HOUR_MS)
 
 

@@ -518,6 +518,7 @@ def test_the_environment_overrides_the_file(home: Path) -> None:
         "SACD_EXCHANGE__CCXT__options__defaultType": "spot",
         "SACD_INSTRUMENTS": '{ "ETH/USDT" = { tick = 0.1, lot = 0.1 } }',
         "SACD_TEST_DATA": "anything",
+        "SACD_TRIALS": "anything",
         "PATH": "/bin",
     }
     config = load(home, TEXT, environ)

@@ -29,6 +29,14 @@ def rehearse(tmp_path: Path, nursery: Nursery) -> Rehearse:
     return make
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give whole lives more time than other tests: their clocks run slower where the machine is busy."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.timeout(900))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Add up what the tests counted, and show it."""
     total: Counter[str] = Counter()

@@ -6,7 +6,8 @@
         life.kill()
         house.check()
 
-Venue and daemon go by one clock that runs `speed` times as fast, so that a one-minute candle passes in a second.
+Venue and daemon go by one clock that runs `speed` times as fast, so that a one-minute candle passes in a second; and
+slower where the machine is too busy for that.
 """
 
 import json
@@ -31,6 +32,7 @@ from tests.daemon.programs import environment
 from tests.fakes.serving import ROOT, write_bundle
 from tests.live.canary import leaks
 from tests.live.nursery import Nursery
+from tests.live.pace import slowness
 
 KEY, SECRET = "canary4KEY7qXv2bnzT8wLmRs3KdHpYcJ", "Y2FuYXJ5OVNFQ1JFVGc1ZlF6cjZWdFd4MU5iTWowUGFFdTE="
 """What no file, log or answer may ever show."""
@@ -56,9 +58,9 @@ class Life:
     def kill(self, number: int = signal.SIGKILL) -> int:
         """Send a signal and return the exit code, -9 for a kill."""
         self.nursery.kill(self.pid, number)
-        return self.end(60.0)
+        return self.end()
 
-    def end(self, timeout_s: float = 60.0) -> int:
+    def end(self, timeout_s: float = 120.0) -> int:
         """Wait for the end and return the exit code."""
         code = self.nursery.wait(self.pid, timeout_s)
         assert code is not None, f"the daemon still lives after {timeout_s} s"
@@ -72,7 +74,7 @@ class Life:
 class House:
     """See the module. dialect: exchange the venue speaks like.  balances: of the account at the venue.
 
-    move: how far the price goes within a candle, as a share of it.
+    speed: of the clock on an idle machine.  move: how far the price goes within a candle, as a share of it.
     """
 
     def __init__(
@@ -91,7 +93,8 @@ class House:
         self.root = root
         self.symbols = tuple(symbols)
         self.dialect = dialect
-        self.speed = speed
+        self.slowness = slowness()
+        self.speed = speed / self.slowness
         self.seed = seed
         self._balances = balances
         self._history = history
@@ -194,10 +197,7 @@ class House:
             sections[section] = {**sections.get(section, {}), **values}
         options = {**self.ready["ccxt"][self.dialect], **sections.get("exchange.ccxt", {})}
         # Where time runs faster, a request is older when it arrives; a minute is the most that Binance allows.
-        window_ms = min(60_000, int(5_000 * self.speed))
-        sections["exchange.ccxt"] = {**options, "options": {**options.get("options", {}), "recvWindow": window_ms}}
-        # Ten seconds, ccxt's own, pass within a sixth of one.
-        sections["exchange.ccxt"]["options"] = {**sections["exchange.ccxt"]["options"], "recvWindow": 60_000}
+        sections["exchange.ccxt"] = {**options, "options": {**options.get("options", {}), "recvWindow": 60_000}}
         self.config.write_text("".join(_tables(sections)), encoding="utf-8")
         return self.config
 
@@ -207,12 +207,13 @@ class House:
         return Life(nursery, pid)
 
     def until(self, is_so: Callable[[], object], what: str, timeout_s: float = 60.0, life: Life | None = None) -> None:
-        """Wait until something is so. life: of a daemon that must not end meanwhile."""
+        """Wait until something is so, longer where the clock runs slower. life: of a daemon that must not end."""
+        timeout_s *= self.slowness
         end = time.monotonic() + timeout_s
         while not is_so():
-            assert time.monotonic() < end, f"not within {timeout_s} s: {what}\n{self.log[-3000:]}"
+            assert time.monotonic() < end, f"not within {timeout_s:.0f} s: {what}\n{self.log[-3000:]}"
             assert life is None or not life.is_over, f"the daemon ended before: {what}\n{self.log[-3000:]}"
-            time.sleep(0.02)
+            time.sleep(0.02 * self.slowness)
 
     # ---- what happened ------------------------------------------------------------------------------------------
     def entries(self, *kinds: str) -> list[Mapping[str, Any]]:
@@ -257,7 +258,8 @@ class House:
 
     def check(self, *, secrets_in: Iterable[Path] = ()) -> None:
         """Hold the journal of a daemon that has stopped cleanly against the venue: nothing lost, nothing doubled."""
-        assert self.doubles() == []
+        doubles = self.doubles()
+        assert doubles == [], f"the venue took several orders under each of {doubles}"
         found = verify(self.journal)
         assert found.is_sound, found
         cash, held, foreign = self.books()

@@ -54,7 +54,7 @@ class Account:
 
     def must_die(self, life: Life, at: str, of: str, *, what: str = "", timeout_s: float = 120.0) -> None:
         """Wait until a life has died of its doom, and of nothing else. what: to count it as."""
-        code = self._nursery.wait(life.pid, timeout_s)
+        code = self._nursery.wait(life.pid, timeout_s * self.house.slowness)
         assert code is not None, f"it never came to {at} of {of}\n{self.house.log[-3000:]}"
         assert code == KILLED, f"it ended with {code} before {at} of {of}\n{self.house.log[-3000:]}"
         assert self.deaths()[-1]["at"] == at

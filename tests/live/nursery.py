@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,17 @@ from daemon.app import App, run_until_done
 from daemon.app_live import make_venue  # noqa: F401 - imported before the fork, as are its parts
 from daemon.arming import arm
 from daemon.clock import ScaledClock
-from daemon.config import load_config
+from daemon.config import Config, load_config
 from daemon.errors import SacdError
+from daemon.live_settings import LiveSettings
 from daemon.venue_import import only_exchange
 from tests.crash.forking import ForkServer, fork
 from tests.live.mortal import Mortal, later_schema
 from tests.live.plants import plant
 
 KILLED = -9
+_DRAIN_S = 5.0
+"""Seconds of this machine that a life has to settle what is in flight at its end: the 30 s of its clock fly by."""
 
 
 # ---- the child's side -------------------------------------------------------------------------------------------
@@ -42,6 +46,8 @@ def _live(asked: Mapping[str, Any]) -> int:
     Mortal(path, asked["death"]).begin()
     plant(path)
     clock = None if asked["clock"] is None else ScaledClock(**asked["clock"])
+    if clock is not None:
+        _be_patient(clock.factor)
     with path.with_suffix(".log").open("a", encoding="utf-8") as log:
         for descriptor in (1, 2):  # whatever this process says is found beside its log, and not in our answers
             os.dup2(log.fileno(), descriptor)
@@ -61,6 +67,16 @@ def _live(asked: Mapping[str, Any]) -> int:
             clock=clock,
         )
         return run_until_done(app.run)
+
+
+def _be_patient(factor: float) -> None:
+    whole = Config.live_settings
+
+    def patient(config: Config) -> LiveSettings:
+        settings = whole(config)
+        return replace(settings, drain_s=max(settings.drain_s, _DRAIN_S * factor))
+
+    Config.live_settings = patient  # type: ignore[method-assign, assignment]
 
 
 def _begin(asked: Mapping[str, Any]) -> int:

@@ -6,14 +6,20 @@
         house.until_bought(1)
         house.finish()
 
-A purchase of an eighth of the equity leaves at every candle until half of it is spent; `ask("flatten")` sells. `finish`
-stops the daemon and holds what every test of a fault must find; a second life then must find nothing to reconcile.
+A small purchase leaves at every candle, or an eighth of the equity with `votes=EAGER`, until half of the equity is
+spent: after 17 candles, or 4. `rest` has it stop buying, `ask("flatten")` sells. `finish` stops the daemon and holds
+what every test of a fault must find; a second life then must find nothing to reconcile.
+
+A candle lasts a second, and a busy machine may take half of that to answer: a test must not hope that something of
+ours, or of its own, happens before the next candle. It lets the daemon `rest` first, has the venue act at the right
+moment by a fault, or gives itself a slower clock: `rehearse(speed=SLOW)`.
 """
 
 import asyncio
+import contextlib
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,17 +31,29 @@ from tests.live.nursery import Nursery
 PURCHASE = {"side": "BUY"}
 STOP = {"type": "STOP_LOSS*"}
 Payload = Mapping[str, Any]
-_ALWAYS_BUY = (2.0, 0.0, 0.0)
+LITTLE, EAGER = (2.0, -1.0, 0.0), (2.0, 0.0, 0.0)
+"""What the ensemble wants at every candle: to buy for 3 %, or 12.5 %, of the equity."""
+SLOW = 20.0
+"""How many times as fast the clock runs where a few seconds of it decide: they last as long as many requests take."""
+_ENDS = ("filled", "cancelled", "expired", "rejected", "not_found")
 
 
 class Rehearsal(House):
-    """See the module. changes: of the configuration, by section."""
+    """See the module. votes: of the ensemble.  changes: of the configuration, by section."""
 
-    def __init__(self, root: Path, nursery: Nursery, *, move: float = 0.0005, **changes: Any) -> None:
+    def __init__(
+        self,
+        root: Path,
+        nursery: Nursery,
+        *,
+        move: float = 0.0005,
+        votes: tuple[float, float, float] = LITTLE,
+        **changes: Any,
+    ) -> None:
         super().__init__(root, move=move, **changes)
         self.nursery = nursery
         self._lives = 0
-        self.model = write_bundle(root / "models", timeframe="1m", votes=_ALWAYS_BUY)
+        self.model = write_bundle(root / "models", timeframe="1m", votes=votes)
         self.say_ready()
         self.life: Life | None = None
 
@@ -88,6 +106,20 @@ class Rehearsal(House):
         self.end()
         assert len(self.entries("external")) == before, self.entries("external")[before:]
         self.check()
+
+    def rest(self) -> None:
+        """Pause the daemon, and wait until no purchase is under way and a stop covers all that it has bought."""
+        self.ask("pause")
+        self.so(lambda: all(self.reports(client_id, *_ENDS) for client_id in self.decided()), "purchases have ended")
+        self.until_protected()
+
+    @contextlib.contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Let the running daemon see nothing of what happens meanwhile until all of it has happened."""
+        assert self.life is not None
+        self.nursery.kill(self.life.pid, signal.SIGSTOP)
+        yield
+        self.nursery.kill(self.life.pid, signal.SIGCONT)
 
     # ---- what happened ------------------------------------------------------------------------------------------
     def held(self, asset: str = "BTC") -> float:

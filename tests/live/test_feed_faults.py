@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.fakes.serving import BTC, ETH
-from tests.live.rehearsal import Rehearsal, Rehearse
+from tests.live.rehearsal import EAGER, SLOW, Rehearsal, Rehearse
 
 EVERYTHING = ("GET *", "POST *", "DELETE *")
 
@@ -16,7 +16,7 @@ def price_of(house: Rehearsal, symbol: str = BTC) -> float:
 
 
 def crash(house: Rehearsal) -> None:
-    """Let the price fall by 40 % within 20 s of the venue's time, in 20 steps."""
+    """Let the price fall by 40 % within about 20 s of the venue's time, in 20 steps."""
     began, speed = price_of(house), house.speed
     for step in range(1, 21):
         house.client.trade(BTC, f"{began * (1.0 - 0.02 * step):.2f}")
@@ -99,10 +99,11 @@ def test_a_clock_that_runs_off_in_the_middle_of_a_run_buys_nothing_until_it_is_r
         house.until_protected()
         house.client.do("clock", shift_ms=shift_ms)
         house.so(lambda: may_buy(house) is False, "nothing may be bought")
-        bought = len(house.traded())
+        bought = house.decided()
         known = len(house.reasons())
         house.so(lambda: len(house.reasons()) >= known + 2, "two more candles")
-        assert len(house.traded()) == bought
+        assert house.decided() == bought
+        assert {trade["client_id"] for trade in house.traded()} <= set(bought)
         assert len(house.stops()) == 1, "what is held stays protected"
         house.client.do("clock", shift_ms=0)
         house.so(lambda: may_buy(house), "it may buy again")
@@ -115,7 +116,7 @@ def test_a_crash_is_sold_by_the_venues_own_stop_while_the_daemon_lives(rehearse:
     with rehearse() as house:
         house.begin()
         house.until_bought(2)
-        house.until_protected()
+        house.rest()
         crash(house)
         house.so(lambda: house.traded(side="sell", by_stop=True), "the stop sold")
         house.finish()
@@ -125,9 +126,12 @@ def test_a_crash_is_sold_by_the_venues_own_stop_while_the_daemon_lives(rehearse:
 def test_a_crash_that_costs_too_much_sells_and_halts_between_candles_whatever_the_policy_wants(
     rehearse: Rehearse,
 ) -> None:
-    with rehearse(risk={"stop_loss": 0.5, "max_drawdown": 0.1, "halt_cooldown": 0}) as house:
+    limits = {"stop_loss": 0.5, "max_drawdown": 0.1, "halt_cooldown": 0}
+    with rehearse(risk=limits, votes=EAGER, speed=SLOW) as house:
         house.begin()
         house.until_bought(4)
+        candles = len(house.reasons())
+        house.so(lambda: len(house.reasons()) > candles, "a candle has just begun")  # and lasts longer than the crash
         crash(house)
         house.so(lambda: house.total("BTC") * price_of(house) < 10.0, "everything is sold")
         house.so(lambda: house.entries("decision")[-1]["state"] == "halted", "halted")
@@ -147,7 +151,7 @@ def test_a_crash_while_the_daemon_is_dead_is_sold_by_the_venue_and_taken_in_by_t
     with rehearse() as house:
         life = house.begin()
         house.until_bought(2)
-        house.until_protected()
+        house.rest()
         assert life.kill(signal.SIGKILL) == -signal.SIGKILL
         crash(house)
         (sold,) = house.traded(side="sell", by_stop=True)
@@ -164,7 +168,7 @@ def test_a_crash_while_the_daemon_is_cut_off_is_sold_by_the_venue_and_found_when
     with rehearse() as house:
         house.begin()
         house.until_bought(2)
-        house.until_protected()
+        house.rest()
         for where in EVERYTHING:
             house.client.fault(where, "drop_request", times=None)
         house.client.fault("stream *", "cut", times=None)

@@ -82,7 +82,7 @@ def test_a_daemon_on_an_older_copy_of_the_journal_is_refused_before_it_touches_a
             cancelled = [end for end in house.client.audit(kind="order_end") if end["state"] == "cancelled"]
             requests = len(house.client.audit(kind="request"))
             config = _config_of_the_copy(house, copy)
-            code = nursery.wait(nursery.start(config, clock=house.ready["clock"]), 60.0)
+            code = nursery.wait(nursery.start(config, clock=house.ready["clock"]), 120.0)
             log = config.with_suffix(".log").read_text(encoding="utf-8")
             assert code == CONFIGURATION, log
             assert "does not know" in log

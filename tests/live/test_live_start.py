@@ -23,7 +23,9 @@ def aged(rehearse: Rehearse, tmp_path: Path) -> Iterator[Rehearsal]:
         shutil.copytree(house.state, tmp_path / "copy")
         life = house.begin()
         house.until_bought(3)
-        house.until_protected()
+        house.rest()  # the copy knows nothing of that
+        candles = len(house.reasons())
+        house.so(lambda: len(house.reasons()) > candles, "a candle on which nothing was ordered")
         life.kill()
         shutil.rmtree(house.state)
         (tmp_path / "copy").rename(house.state)
@@ -49,6 +51,25 @@ def test_an_old_copy_that_is_accepted_takes_the_account_in_without_selling_any_o
     assert [r for r in aged.client.audit(kind="fill", after=before) if r["side"] == "sell"] == []
     assert aged.total("BTC") >= held
     aged.check()
+
+
+def test_orders_after_an_old_copy_never_bear_the_ids_of_those_that_it_lacks(rehearse: Rehearse, tmp_path: Path) -> None:
+    with rehearse() as house:
+        house.begin()
+        house.until_bought(1)
+        house.rest()
+        house.end()
+        shutil.copytree(house.state, tmp_path / "copy")
+        for life in range(2):  # from the same state, and both have to place another stop at their start
+            (stop,) = house.stops()
+            house.hand("end", client_id=stop["client_id"], state="expired")
+            if life == 1:
+                shutil.rmtree(house.state)
+                (tmp_path / "copy").rename(house.state)
+            house.life = house.live(house.nursery, accept_recovery=life == 1)
+            house.so(lambda stop=stop: [s for s in house.stops() if s["client_id"] != stop["client_id"]], "a new stop")
+            house.end()
+        house.finish()
 
 
 def test_a_start_that_reaches_no_exchange_waits_for_it_where_something_may_be_held(rehearse: Rehearse) -> None:

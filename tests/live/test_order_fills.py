@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.fakes.serving import BTC
-from tests.live.rehearsal import PURCHASE, Rehearsal, Rehearse
+from tests.live.rehearsal import PURCHASE, SLOW, Rehearsal, Rehearse
 
 MAKER = {"entry": "maker", "maker_wait_s": 240.0}
+"""Entries that rest until the next candle ends them: a test that has its hand in that needs a slow clock."""
 
 
 def resting(house: Rehearsal) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def at_venue(house: Rehearsal, client_id: str) -> float:
 
 @pytest.mark.fault(17)
 def test_a_part_that_fills_in_silence_is_found_protected_and_the_rest_withdrawn(rehearse: Rehearse) -> None:
-    with rehearse(live=MAKER) as house:
+    with rehearse(live=MAKER, speed=SLOW) as house:
         order = resting(house)
         house.client.fault("user *", "silence", times=None)
         part = f"{0.3 * float(order['quantity']):.5f}"
@@ -78,7 +79,7 @@ def test_a_fill_that_comes_before_the_answer_counts_once(rehearse: Rehearse) -> 
 @pytest.mark.fault(18)
 @pytest.mark.parametrize("late", ["NEW", "TRADE", "CANCELED"])
 def test_a_message_of_an_order_that_is_overtaken_by_the_next_changes_nothing(rehearse: Rehearse, late: str) -> None:
-    with rehearse(live={**MAKER, "maker_wait_s": 60.0}) as house:
+    with rehearse(live=MAKER, speed=SLOW) as house:
         house.client.fault("user executionReport", "reorder", times=None, having={"execution": late, "side": "BUY"})
         order = resting(house)
         house.hand("fill", client_id=order["client_id"], quantity=f"{0.5 * float(order['quantity']):.5f}")
@@ -89,7 +90,7 @@ def test_a_message_of_an_order_that_is_overtaken_by_the_next_changes_nothing(reh
 
 @pytest.mark.fault(18)
 def test_trades_that_show_only_after_the_end_are_waited_for_and_counted(rehearse: Rehearse) -> None:
-    with rehearse() as house:
+    with rehearse(speed=SLOW) as house:
         house.client.fault("user *", "silence", times=None)
         house.client.fault("GET myTrades", "reply", status=200, body="[]", skip=1, times=4)
         house.begin()
@@ -131,7 +132,7 @@ def test_the_same_fill_from_stream_and_rest_and_twice_is_one_fill(rehearse: Rehe
 def test_a_cancel_without_an_answer_stays_pending_until_it_is_proven(
     rehearse: Rehearse, fault: Mapping[str, Any], end: str
 ) -> None:
-    with rehearse(live={**MAKER, "maker_wait_s": 60.0}) as house:
+    with rehearse(live=MAKER, speed=SLOW) as house:
         house.client.fault("DELETE order", having={"symbol": "BTCUSDT"}, **fault)
         order = resting(house)
         assert ended(house, order["client_id"]) == end
@@ -143,7 +144,7 @@ def test_a_cancel_without_an_answer_stays_pending_until_it_is_proven(
 
 @pytest.mark.fault(20)
 def test_an_order_that_fills_while_it_is_cancelled_is_filled(rehearse: Rehearse) -> None:
-    with rehearse(live=MAKER) as house:
+    with rehearse(live=MAKER, speed=SLOW) as house:
         house.client.fault("user *", "silence", times=None)
         order = resting(house)
         (account,) = house.ready["accounts"]
@@ -156,7 +157,7 @@ def test_an_order_that_fills_while_it_is_cancelled_is_filled(rehearse: Rehearse)
 
 @pytest.mark.fault(20)
 def test_a_part_that_fills_while_the_answer_to_the_cancel_is_lost_is_kept(rehearse: Rehearse) -> None:
-    with rehearse(live=MAKER) as house:
+    with rehearse(live=MAKER, speed=SLOW) as house:
         order = resting(house)
         (account,) = house.ready["accounts"]
         part = f"{0.4 * float(order['quantity']):.5f}"
@@ -178,7 +179,7 @@ def test_whatever_coin_fees_are_paid_in_all_that_is_held_can_be_protected_and_so
         house.hand("fees", mode=mode)
         house.begin()
         house.until_bought(2)
-        house.until_protected()
+        house.rest()
         assert {fill["fee_coin"] for fill in house.fills()} == ({"BNB"} if coin == "BNB" else {""})
         assert {r["fee_asset"] for r in house.traded()} == {coin}
         worth = [fill["fee"] for fill in house.fills() if fill["side"] == "buy"]

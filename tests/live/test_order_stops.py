@@ -3,7 +3,7 @@
 import pytest
 
 from tests.fakes.serving import BTC
-from tests.live.rehearsal import STOP, Rehearsal, Rehearse
+from tests.live.rehearsal import SLOW, STOP, Rehearsal, Rehearse
 
 
 def renewed(house: Rehearsal) -> list[dict[str, object]]:
@@ -14,11 +14,10 @@ def renewed(house: Rehearsal) -> list[dict[str, object]]:
 @pytest.mark.parametrize("state", ["cancelled", "expired"])
 @pytest.mark.parametrize("is_heard", [True, False], ids=["heard", "silent"])
 def test_a_stop_that_the_venue_drops_is_replaced_by_a_new_one(rehearse: Rehearse, state: str, is_heard: bool) -> None:
-    with rehearse() as house:
+    with rehearse(speed=SLOW) as house:
         house.begin()
         house.until_bought(1)
-        house.ask("pause")
-        house.until_protected()
+        house.rest()
         if not is_heard:
             house.client.fault("user *", "silence", times=None)
         (stop,) = house.stops()

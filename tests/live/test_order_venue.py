@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.serving import BTC
-from tests.live.rehearsal import Rehearsal, Rehearse
+from tests.live.rehearsal import PURCHASE, SLOW, Rehearsal, Rehearse
 
 
 def more_candles(house: Rehearsal, count: int = 3) -> list[str]:
@@ -27,13 +27,13 @@ def changes_at_venue(house: Rehearsal) -> list[Mapping[str, Any]]:
 @pytest.mark.fault(29)
 def test_a_closed_market_is_not_bought_and_trades_again_when_it_opens(rehearse: Rehearse) -> None:
     with rehearse() as house:
-        house.begin(is_ready=False)
-        house.so(lambda: house.logged("reconciled"), "reconciled")
-        house.client.do("status", symbol=BTC, status="break")
+        closes = {"do": "status", "symbol": BTC, "status": "break"}
+        house.client.fault("POST order", "act", having=PURCHASE, command=closes)
+        house.begin()
         house.so(lambda: "venue_closed" in house.reasons(), "it is known to be closed")
         tried = len(changes_at_venue(house))
         assert set(more_candles(house)) == {"venue_closed"}
-        assert len(changes_at_venue(house)) == tried <= 1
+        assert len(changes_at_venue(house)) == tried == 1
         house.client.do("status", symbol=BTC, status="trading")
         house.until_bought(1)
         house.until_protected()
@@ -60,11 +60,10 @@ def test_a_position_in_a_market_that_closes_keeps_its_stop_and_leaves_once_it_ca
 # ---- 30: maintenance --------------------------------------------------------------------------------------------
 @pytest.mark.fault(30)
 def test_two_hours_of_maintenance_are_survived_and_what_happened_meanwhile_is_found(rehearse: Rehearse) -> None:
-    with rehearse(speed=300.0, risk={"stale_feed_s": 3_600.0}) as house:
+    with rehearse(speed=200.0, risk={"stale_feed_s": 3_600.0}) as house:
         house.begin()
         house.until_bought(1)
-        house.ask("pause")
-        house.until_protected()
+        house.rest()
         (stop,) = house.stops()
         began_ms = house.client.state()["now_ms"]
         house.client.do("maintenance", is_down=True)
@@ -76,8 +75,9 @@ def test_two_hours_of_maintenance_are_survived_and_what_happened_meanwhile_is_fo
         house.so(lambda: house.client.state()["now_ms"] - began_ms >= 7_200_000, "two hours", 60.0)
         assert len(changes_at_venue(house)) == held
         asked = [r["at_ms"] for r in house.client.audit(kind="request") if r["at_ms"] > began_ms + 600_000]
-        assert asked  # it keeps asking whether the venue is back
-        assert max(b - a for a, b in pairwise(asked)) <= 300_000
+        # It keeps asking whether the venue is back, every five minutes at least, and a second or two of this machine's.
+        assert len(asked) >= 6_600 / 300
+        assert max(b - a for a, b in pairwise(asked)) <= 600_000
         house.client.do("maintenance", is_down=False)
         back_ms = house.client.state()["now_ms"]
         house.so(lambda: house.reports(stop["client_id"], "filled"), "the sale is found")
@@ -92,11 +92,11 @@ def test_two_hours_of_maintenance_are_survived_and_what_happened_meanwhile_is_fo
 
 # ---- 31: too many requests --------------------------------------------------------------------------------------
 @pytest.mark.fault(31)
-@pytest.mark.parametrize(("status", "seconds"), [(429, 20), (418, 120)])
+@pytest.mark.parametrize(("status", "seconds"), [(429, 40), (418, 120)])
 def test_nothing_is_asked_before_the_time_the_venue_named_has_passed(
     rehearse: Rehearse, status: int, seconds: int
 ) -> None:
-    with rehearse() as house:
+    with rehearse(speed=SLOW) as house:
         house.begin()
         house.until_bought(1)
         house.until_protected()
@@ -106,8 +106,8 @@ def test_nothing_is_asked_before_the_time_the_venue_named_has_passed(
         refused_ms = house.client.audit(kind="fault")[0]["at_ms"]
         house.so(lambda: house.client.state()["now_ms"] > refused_ms + (seconds + 30) * 1_000, "the time has passed")
         after = [r["at_ms"] for r in house.client.audit(kind="request") if r["at_ms"] > refused_ms]
-        # Requests already on their way when the answer came are let pass: a tenth of a second of this machine's.
-        early = [at_ms for at_ms in after if refused_ms + 6_000 < at_ms < refused_ms + seconds * 1_000]
+        # Requests already on their way when the answer came are let pass: half a second of this machine's.
+        early = [at_ms for at_ms in after if refused_ms + 10_000 < at_ms < refused_ms + seconds * 1_000]
         assert early == []
         assert after[-1] > refused_ms + seconds * 1_000
         house.ask("flatten")

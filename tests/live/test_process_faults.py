@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.rehearsal import PURCHASE, Rehearsal, Rehearse
+from tests.live.rehearsal import EAGER, PURCHASE, Rehearsal, Rehearse
 
 POINTS = ("decided", "intent_committed", "sent", "replied", "fill_received", "filled_no_stop", "stop_placed")
 
@@ -120,7 +120,8 @@ def test_an_error_nobody_expected_in_any_task_ends_the_daemon_with_1_and_the_nex
 
 @pytest.mark.fault(48)
 def test_a_halt_outlives_a_crash(rehearse: Rehearse) -> None:
-    with rehearse(risk={"max_drawdown": 0.01, "stop_loss": 0.5, "halt_cooldown": 0}) as house:
+    limits = {"max_drawdown": 0.01, "stop_loss": 0.5, "halt_cooldown": 0}
+    with rehearse(risk=limits, votes=EAGER) as house:
         house.begin()
         house.until_bought(3)
         price = float(house.client.state()["prices"]["BTC/USDT"])
