@@ -28,7 +28,7 @@ from training.curriculum import Curriculum, Stage, held_of, make_stages, practic
 from training.disk import write_together
 from training.errors import TrainingError
 from training.history import History
-from training.market import setup_of
+from training.market import setup_of_histories
 from training.member import MemberProgress, MemberResult, Prepare, Tell, train_member
 from training.member_run import identity_of
 from training.model_state import load_optimisers, load_weights
@@ -138,7 +138,7 @@ class _Course:
         self._stages = make_stages(histories, curriculum, plan.conditions.costs)
         self._identity = _identity(histories, validation, plan, curriculum)
         self._tries = _read_tries(folder, self._identity)
-        self._scored_by = setup_of([history.table for history in histories], plan.conditions, "validation")
+        self._scored_by = setup_of_histories(histories, plan.conditions, "validation")
 
     def run(self) -> tuple[MemberResult, tuple[StageReport, ...]]:
         for stage in self._stages:

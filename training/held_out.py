@@ -10,7 +10,8 @@ from training.history import History
 from training.ranges import require
 
 _DAY_MS = 86_400_000
-_MOST = 0.9
+MOST = 0.9
+"""The largest share that may be set apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class HeldOut:
     from_ms: int | None = None
 
     def __post_init__(self) -> None:
-        require("--validation", self.share, 0.0, _MOST)
+        require("--validation", self.share, 0.0, MOST)
 
     @property
     def is_any(self) -> bool:

@@ -1,7 +1,7 @@
 """What recorded candles tell of a market: the steps of price and quantity, and the setup a run trades under."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from strategy.instrument import Instrument
 from strategy.parameters import CostModel, RiskLimits, StrategyParameters
 from strategy.trader import Setup
 from training.errors import TrainingError
+from training.history import History
 
 MIN_NOTIONAL = 5.0
 """Smallest order of Binance's USDT pairs, in quote; recorded candles do not tell it."""
@@ -36,18 +37,49 @@ def setup_of(tables: Sequence[CandleTable], conditions: Conditions, instance: st
     """Return the setup of an account that trades `tables`. Raises TrainingError when they do not go together."""
     symbols = [table.symbol for table in tables]
     if len(set(symbols)) != len(symbols):
-        raise TrainingError(f"two files hold the same symbol: {', '.join(sorted(symbols))}; give one file per symbol")
+        raise _same_symbol(symbols)
+    return _setup(tables, conditions, instance)
+
+
+def setup_of_histories(histories: Sequence[History], conditions: Conditions, instance: str) -> Setup:
+    """Return the setup of accounts that practise on `histories`, of which several may be stretches of one symbol.
+
+    Raises TrainingError when they do not go together, such as stretches that overlap.
+    """
+    last_ms: dict[str, int] = {}
+    for history in sorted(histories, key=lambda history: int(history.table.open_ms[history.starts[0]])):
+        if int(history.table.open_ms[history.starts[0]]) <= last_ms.get(history.symbol, -1):
+            raise _same_symbol([history.symbol for history in histories])
+        last_ms[history.symbol] = int(history.table.open_ms[-1])
+    return _setup([history.table for history in histories], conditions, instance)
+
+
+def _same_symbol(symbols: Sequence[str]) -> TrainingError:
+    return TrainingError(f"two files hold the same symbol: {', '.join(sorted(symbols))}; give one file per symbol")
+
+
+def _setup(tables: Sequence[CandleTable], conditions: Conditions, instance: str) -> Setup:
     frames = {table.timeframe.name for table in tables}
     if len(frames) != 1:
         raise TrainingError(f"the files have different timeframes: {', '.join(sorted(frames))}; give files of one")
     return Setup(
         instance=instance,
         timeframe=tables[0].timeframe,
-        instruments={table.symbol: instrument_of(table) for table in tables},
+        instruments=_instruments(tables),
         strategy=conditions.strategy,
         limits=conditions.limits,
         costs=conditions.costs,
     )
+
+
+def _instruments(tables: Sequence[CandleTable]) -> dict[str, Instrument]:
+    """Return the instrument of each symbol; of several tables of one, the finest steps count."""
+    found: dict[str, Instrument] = {}
+    for table in tables:
+        own = instrument_of(table)
+        known = found.get(table.symbol, own)
+        found[table.symbol] = replace(own, tick=min(known.tick, own.tick), lot=min(known.lot, own.lot))
+    return found
 
 
 def _step(values: NDArray[np.float64]) -> float:

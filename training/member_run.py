@@ -27,7 +27,7 @@ from training.callbacks import (
 from training.checkpoint import Checkpoints
 from training.errors import Diverged, Interrupted, TrainingError
 from training.history import History
-from training.market import setup_of
+from training.market import setup_of_histories
 from training.model_state import is_finite, load_weights
 from training.monitor import PerformanceMonitor
 from training.plan import MemberPlan, Validation
@@ -187,7 +187,7 @@ def practice_of(histories: Sequence[History], plan: MemberPlan) -> VecEnv:
     """Return the accounts that a member of `plan` practises on."""
     return VectorTradingEnv(
         histories,
-        setup_of([history.table for history in histories], plan.conditions, "train"),
+        setup_of_histories(histories, plan.conditions, "train"),
         n_envs=plan.settings.n_envs,
         episode=plan.episode,
         reward=plan.reward,
@@ -198,9 +198,17 @@ def practice_of(histories: Sequence[History], plan: MemberPlan) -> VecEnv:
 def identity_of(histories: Sequence[History], validation: Sequence[History], plan: MemberPlan) -> dict[str, Any]:
     """Return what must not change between a checkpoint and the run that goes on from it, flat, as JSON types."""
     libraries = {f"version of {name}": importlib.metadata.version(name) for name in _LIBRARIES}
-    candles = {f"candles of {h.symbol}": _digest(h) for h in histories}
-    scored = {f"validation candles of {h.symbol}": _digest(h) for h in validation}
-    return {**describe(plan), **candles, **scored, **libraries}
+    candles = _digests("candles of", histories)
+    return {**describe(plan), **candles, **_digests("validation candles of", validation), **libraries}
+
+
+def _digests(what: str, histories: Sequence[History]) -> dict[str, str]:
+    """Return the digest of every symbol's candles, of all its stretches."""
+    found: dict[str, str] = {}
+    for history in histories:
+        key = f"{what} {history.symbol}"
+        found[key] = f"{found[key]} {_digest(history)}" if key in found else _digest(history)
+    return found
 
 
 def _digest(history: History) -> str:
@@ -213,5 +221,5 @@ def _digest(history: History) -> str:
 def _scored(validation: Sequence[History], plan: MemberPlan) -> Callable[[BaseAlgorithm], Score] | None:
     if not validation:
         return None
-    setup = setup_of([history.table for history in validation], plan.conditions, "validation")
+    setup = setup_of_histories(validation, plan.conditions, "validation")
     return lambda model: validate(deterministic_act(model), validation, setup)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from training.folds import Fold
 from training.gates import Conduct
 from training.held_out import histories_of
 from training.history import History
-from training.market import setup_of
+from training.market import setup_of_histories
 from training.member import MemberResult, Prepare, train_member
 from training.packing import pack, unpack
 from training.plan import MemberPlan
@@ -38,12 +38,23 @@ _LOCK = "lock"
 _WAIT_S, _LOOK_EVERY_S = 120.0, 0.2
 
 
+class Practice(Protocol):
+    """Where the histories of a member come from."""
+
+    def histories(self, max_missing: int) -> tuple[list[History], list[History]]:
+        """Return what a member practises on and what scores it. Raises TrainingError when there is too little."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candles:
     """What all members of a run share. fold: None keeps every candle for practice."""
 
     tables: Sequence[CandleTable]
     fold: Fold | None
+
+    def histories(self, max_missing: int) -> tuple[list[History], list[History]]:
+        """See `Practice.histories`."""
+        return histories_of(self.tables, self.fold, max_missing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +104,7 @@ class Candidate:
         return cls(**{**values, "actor": actor, "conduct": conduct, "stages": tuple(values["stages"])})
 
 
-def train_candidate(candles: Candles, job: Job, link: Link) -> Candidate:
+def train_candidate(candles: Practice, job: Job, link: Link) -> Candidate:
     """Train one member in the folder of `link`, or go on where its checkpoint ends.
 
     The same candles and plan give the same candidate, seconds apart, wherever it runs. Raises TrainingError when it
@@ -103,9 +114,9 @@ def train_candidate(candles: Candles, job: Job, link: Link) -> Candidate:
         return _train(candles, job, link)
 
 
-def _train(candles: Candles, job: Job, link: Link) -> Candidate:
+def _train(candles: Practice, job: Job, link: Link) -> Candidate:
     start_s, plan = time.monotonic(), job.plan
-    practice, scored = histories_of(candles.tables, candles.fold, plan.conditions.strategy.max_missing)
+    practice, scored = candles.histories(plan.conditions.strategy.max_missing)
     try:
         result, stages = _practised(practice, scored, job, link)
         observed = sample(practice, plan)
@@ -137,7 +148,7 @@ def _practised(
 
 def sample(histories: Sequence[History], plan: MemberPlan, count: int = _OBSERVATIONS) -> NDArray[np.float32]:
     """Return (count, n_obs) observations that random actions lead to: what the exported twin is compared on."""
-    setup = setup_of([history.table for history in histories], plan.conditions, "train")
+    setup = setup_of_histories(histories, plan.conditions, "train")
     env = TraderEnv(histories, setup, episode=plan.episode, reward=plan.reward)
     env.action_space.seed(plan.seed)
     observation, _ = env.reset(seed=plan.seed)
@@ -178,7 +189,7 @@ def _conduct(
     plan: MemberPlan,
 ) -> Conduct:
     if scored:
-        setup = setup_of([history.table for history in scored], plan.conditions, "train")
+        setup = setup_of_histories(scored, plan.conditions, "train")
         shown = validate(deterministic_act(result.model), scored, setup)
         return Conduct(score=result.score, trades=shown.trades, **shown.actions)
     directions = Ensemble([build_actor(actor, "exported actor")], [1.0]).act(observed)[:, 0, 0]
