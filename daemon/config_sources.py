@@ -34,8 +34,9 @@ CREDENTIAL_NAMES = (
 )
 """What exchanges ask for, as ccxt spells it."""
 _USERINFO = re.compile(r"://[^/@\s]*:([^/\s]+)@")
-FOREIGN_NAMES = frozenset({"SACD_TEST_DATA"})
-"""Variables with our prefix that are no configuration. SACD_TEST_DATA: where the tests find recorded candles."""
+FOREIGN_NAMES = frozenset({"SACD_TEST_DATA", "SACD_TRIALS"})
+"""Variables with our prefix that are no configuration. SACD_TEST_DATA: where the tests find recorded candles.
+SACD_TRIALS: where training counts its trials."""
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Whoever starts the tests in the background may have SIGINT ignored, which every child inherits: tests of Ctrl-C, and
 # pytest itself, need it to mean what it means on a terminal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What tests train is nobody's trial; the folder goes when the tests end.
+_LEDGER = tempfile.TemporaryDirectory(prefix="sacd-trials-")
+os.environ["SACD_TRIALS"] = str(Path(_LEDGER.name, "trials.jsonl"))
 
 _BESIDE_THE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -23,9 +23,12 @@ from strategy.errors import StrategyError
 from training.commands_backtest import add_backtest
 from training.commands_compare import add_compare
 from training.commands_data import add_data
+from training.commands_evaluate import add_evaluate
 from training.commands_import import add_models_import
 from training.commands_parity import add_parity
+from training.commands_report import add_report
 from training.commands_train import add_train
+from training.commands_trials import add_trials
 from training.commands_tune import add_tune
 from training.errors import TrainingError
 
@@ -69,7 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     add_train(verbs.add_parser("train", help="train an ensemble and write it as a bundle"))
     add_tune(verbs.add_parser("tune", help="search for better settings"))
     add_compare(verbs.add_parser("compare", help="measure algorithms under one budget"))
+    add_trials(verbs.add_parser("trials", help="count what was tried, and verify the ledger"))
     add_backtest(verbs.add_parser("backtest", help="trade recorded candles with an ensemble"))
+    add_report(verbs.add_parser("report", help="show an evaluation as one page of HTML"))
+    add_evaluate(verbs.add_parser("evaluate", help="find out what an ensemble is worth, and whether it is ready"))
     add_parity(verbs.add_parser("parity"))
     add_models_import(verbs.add_parser("models-import"))
     return parser

@@ -103,6 +103,50 @@ def groups(tables: Sequence[CandleTable]) -> Iterator[tuple[Candle, ...]]:
         yield tuple(group)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Step:
+    """One candle time of a run: what came back since the last one, what was decided, and the trader after it."""
+
+    trader: Trader
+    outcomes: Sequence[Outcome]
+    fills: Sequence[Fill]
+
+
+def steps(
+    tables: Sequence[CandleTable],
+    setup: Setup,
+    voters: Voters,
+    *,
+    reference: Reference | None = None,
+    start_ms: int | None = None,
+    cash: float = INITIAL_CASH,
+    progress: Callable[[int], None] | None = None,
+    make_session: Callable[[Trader], Session] = Session,
+) -> Iterator[Step]:
+    """Trade `tables` from `start_ms` (or the first candle) on; earlier candles only fill the feature window.
+
+    progress: told how many candles are done.  make_session: wires the trader to its exchange.
+    Raises InvalidCandle, and TrainingError when no candle lies in the span.
+    """
+    trader = Trader(setup, computed_features(tables, setup, start_ms), cash, reference)
+    session, done = make_session(trader), 0
+    kept = [table.slice(start_ms, None) for table in tables]
+    if not any(map(len, kept)):
+        raise TrainingError("no candle lies in the span: choose one inside the files")
+    for count, candles in enumerate(groups(kept)):
+        reports, outcomes = session.on_candles(candles, voters)
+        fills = [report.fill for report in reports if report.fill is not None]
+        yield Step(trader=trader, outcomes=outcomes, fills=fills)
+        done += len(candles)
+        if progress is not None and count % _REPORT_EVERY == 0:
+            progress(done)
+
+
+def undecided() -> TrainingError:
+    """Return the error for a run in which nobody ever voted."""
+    return TrainingError("no candle of the span has a full feature window: nothing was decided; give more candles")
+
+
 def run(
     tables: Sequence[CandleTable],
     setup: Setup,
@@ -113,28 +157,20 @@ def run(
     cash: float = INITIAL_CASH,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Record, Trader]:
-    """Trade `tables` from `start_ms` (or the first candle) on; earlier candles only fill the feature window.
+    """Return the record of trading `tables` as `steps` does, and the trader after it.
 
-    progress: told how many candles are done.  Raises InvalidCandle, and TrainingError when nothing was decided.
+    Raises as `steps` does, and TrainingError when nothing was decided.
     """
-    trader = Trader(setup, computed_features(tables, setup, start_ms), cash, reference)
-    session, record, hold, done = Session(trader), Record(), None, 0
-    kept = [table.slice(start_ms, None) for table in tables]
-    if not any(map(len, kept)):
-        raise TrainingError("no candle lies in the span: choose one inside the files")
-    for count, candles in enumerate(groups(kept)):
-        reports, outcomes = session.on_candles(candles, voters)
-        record.fills.extend(report.fill for report in reports if report.fill is not None)
+    record, hold, step = Record(), None, None
+    for step in steps(tables, setup, voters, reference=reference, start_ms=start_ms, cash=cash, progress=progress):
+        record.fills.extend(step.fills)
         if hold is None:
-            hold = record.bought = hold_from_first_vote(trader, outcomes, cash)
+            hold = record.bought = hold_from_first_vote(step.trader, step.outcomes, cash)
         if hold is not None:
-            _note(record, trader, outcomes, hold)
-        done += len(candles)
-        if progress is not None and count % _REPORT_EVERY == 0:
-            progress(done)
-    if hold is None:
-        raise TrainingError("no candle of the span has a full feature window: nothing was decided; give more candles")
-    return record, trader
+            _note(record, step.trader, step.outcomes, hold)
+    if hold is None or step is None:
+        raise undecided()
+    return record, step.trader
 
 
 def computed_features(
@@ -149,7 +185,7 @@ def computed_features(
     return features
 
 
-def _note(record: Record, trader: Trader, outcomes: list[Outcome], hold: BuyAndHold) -> None:
+def _note(record: Record, trader: Trader, outcomes: Sequence[Outcome], hold: BuyAndHold) -> None:
     positions = trader.portfolio.positions
     # Tallied at once: a long history would keep hundreds of megabytes of outcomes alive.
     for outcome in outcomes:

@@ -1,48 +1,20 @@
 """`sacd backtest`."""
 
 import argparse
-from dataclasses import Field, fields, replace
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from strategy.manifest import TrainingRecord
-from strategy.parameters import CostModel, RiskLimits, StrategyParameters
 from training import backtest
 from training.bundles import read_serving_bundle, reference_of
 from training.commands_common import add_candles, add_json, add_span, day, read_candles
+from training.commands_conditions import add_conditions, conditions_of
 from training.console import make_console, print_json, progress
 from training.errors import TrainingError
 from training.market import Conditions, setup_of
 
 _OUT = make_console()
-_MEANINGS = {
-    "dead_band": "share of the symbol's capital; smaller changes are not traded",
-    "edge_multiple": "round-trip costs that a new position must expect to move, 0: not asked",
-    "edge_horizon": "candles within which it must",
-    "disagreement_limit": "spread of the members' votes, 0 .. 1, above which nothing is done",
-    "volatility_target": "annualised, as a share; caps the position",
-    "max_missing": "candles the feature window may lack",
-    "max_position": "share of the symbol's capital",
-    "max_drawdown": "fall from the peak, as a share, that sells everything and halts",
-    "stop_loss": "share below the average entry",
-    "stop_atr_multiple": "average true ranges below the highest close, 0: no such stop",
-    "stop_cooldown": "candles without new exposure after a stop",
-    "daily_loss": "loss since 00:00 UTC, as a share, after which exposure may only fall",
-    "max_orders_per_day": "orders of the account",
-    "max_turnover_per_day": "traded value in multiples of equity",
-    "loss_streak": "losing round trips in a row",
-    "loss_streak_cooldown": "candles without new exposure after them",
-    "halt_cooldown": "candles after which a halt ends by itself, 0: it does not",
-    "out_of_distribution": "distance from what training saw, 1 is its edge",
-    "stale_feed_s": "seconds of silence of a live feed",
-    "clock_skew_s": "seconds between our clock and the venue's",
-    "fee_rate": "share of the traded value",
-    "slippage_rate": "share of the price that a fill is worse",
-    "participation": "share of a candle's volume one order may take",
-}
-"""What each parameter counts, shortly; strategy/parameters.py says it in full, with ranges."""
 
 
 def add_backtest(parser: argparse.ArgumentParser) -> None:
@@ -50,24 +22,16 @@ def add_backtest(parser: argparse.ArgumentParser) -> None:
     add_candles(parser)
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a bundle")
     add_span(parser)
-    for title, record in (("strategy", StrategyParameters), ("risk", RiskLimits), ("costs", CostModel)):
-        group = parser.add_argument_group(title)
-        for field in fields(record):
-            option = f"--{field.name.replace('_', '-')}"
-            group.add_argument(option, type=type(field.default), metavar="VALUE", help=_meaning(field))
+    add_conditions(parser)
     add_json(parser)
     parser.set_defaults(run=_backtest)
-
-
-def _meaning(field: Field[Any]) -> str:
-    return f"{_MEANINGS[field.name]} (default {field.default})"
 
 
 def _backtest(args: argparse.Namespace) -> int:
     bundle = read_serving_bundle(args.model)
     # Candles before --since fill the window, so only the end is cut off.
     _, tables = read_candles(args, since_ms=None)
-    setup = setup_of(tables, _conditions(args), "backtest")
+    setup = setup_of(tables, conditions_of(args, Conditions()), "backtest")
     trained = bundle.manifest.training.timeframe
     if trained != setup.timeframe.name:
         raise TrainingError(
@@ -90,14 +54,6 @@ def _backtest(args: argparse.Namespace) -> int:
         _print_report(report)
         _warn_of_seen(bundle.manifest.training, report)
     return 0
-
-
-def _conditions(args: argparse.Namespace) -> Conditions:
-    def changed(record: Any) -> Any:  # noqa: ANN401 - one of the three records
-        given = {f.name: getattr(args, f.name) for f in fields(record) if getattr(args, f.name) is not None}
-        return replace(record, **given)
-
-    return Conditions(strategy=changed(StrategyParameters()), limits=changed(RiskLimits()), costs=changed(CostModel()))
 
 
 def _warn_of_seen(training: TrainingRecord, report: backtest.Report) -> None:

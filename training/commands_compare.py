@@ -5,6 +5,7 @@ from pathlib import Path
 
 from training.commands_common import add_candles, add_json, add_span, as_moment, needs_extra
 from training.commands_train import ALGORITHMS, DEFAULT_PRESET, PRESETS, REWARDS
+from training.commands_trials import add_ledger
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
@@ -38,5 +39,6 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
         help="change one setting for all of them, such as batch_size=512; may be repeated",
     )
     add_span(parser)
+    add_ledger(parser)
     add_json(parser)
     parser.set_defaults(run=lambda args: needs_extra("training.compare_run").compare(args))

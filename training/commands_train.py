@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from training.commands_common import add_candles, add_json, add_span, as_moment, as_numbers, needs_extra
+from training.commands_trials import add_ledger
 
 PRESETS = ("compact", "quick", "optimized", "improved", "advanced")
 REWARDS = ("guide", "timing", "log-return", "differential-sharpe")
@@ -22,6 +23,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     _add_validation(parser.add_argument_group("validation and gates"))
     _add_place(parser.add_argument_group("where it runs"))
     add_span(parser)
+    add_ledger(parser)
     add_json(parser)
     parser.set_defaults(run=lambda args: needs_extra("training.train_run").train(args, parser))
 

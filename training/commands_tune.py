@@ -5,6 +5,7 @@ from pathlib import Path
 
 from training import commands_common as common
 from training.commands_train import PRESETS, REWARDS
+from training.commands_trials import add_ledger
 
 
 def add_tune(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +51,7 @@ def add_tune(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="give trials up early: the worst quarter within a fold, the worse half after it (default: yes)",
     )
+    add_ledger(parser)
     common.add_json(parser)
     parser.set_defaults(run=_tune)
 

@@ -31,6 +31,8 @@ from training.presets import preset_named
 from training.reward import reward_named
 from training.run_directory import require_space
 from training.settings_text import apply, describe
+from training.trials import Ledger, place_of
+from training.trials_made import Recorder, compared_trials
 from training.validation import Score
 from training.workers import End, LocalPool, Outcome, Pool, Task, stopped_by_signals
 
@@ -57,8 +59,9 @@ def compare(args: argparse.Namespace) -> int:
     asked = _asked(args)
     pool: Pool = _pool(args, workers)
     require_space(args.out, workers * checkpoint_size(asked.plan.member))
+    ledger = Ledger(place_of(args.ledger))
     with CompareDirectory(args.out, _identity(asked)) as directory:
-        results = _run(asked, directory, pool)
+        results = _run(asked, directory, pool, ledger)
         report = _report(args, asked, results, len(directory.results()))
         directory.write_report(report)
     if args.json:
@@ -146,13 +149,17 @@ def _pool(args: argparse.Namespace, workers: int) -> Pool:
     return RayPool(args.ray)
 
 
-def _run(asked: _Asked, directory: CompareDirectory, pool: Pool) -> list[TrialResult]:
+def _run(asked: _Asked, directory: CompareDirectory, pool: Pool, ledger: Ledger) -> list[TrialResult]:
     """Return the results of all trials in their order; those of an earlier start are read, the others made."""
     trials = trials_of(asked.plan)
     names = [trial.name for trial in trials]
     kept = {index: directory.result_of(name) for index, name in enumerate(names)}
     results = {index: result for index, result in kept.items() if result is not None}
     left = [index for index in kept if index not in results]
+    sums = [file.sha256 for file in asked.files]
+    recorder = Recorder(ledger, compared_trials(trials, asked.tables, sums, asked.fold))
+    for index, result in results.items():
+        _write_down(recorder, index, result)
     unfinished: list[tuple[str, Outcome]] = []
     total = asked.plan.member.steps
     try:
@@ -166,12 +173,18 @@ def _run(asked: _Asked, directory: CompareDirectory, pool: Pool) -> list[TrialRe
                 if outcome.end is End.DONE:
                     directory.keep(names[index], outcome.value)
                     results[index] = outcome.value
+                    _write_down(recorder, index, outcome.value)
                 else:
                     unfinished.append((names[index], outcome))
     except KeyboardInterrupt:
         raise Interrupted(f"ended at once; {_GO_ON}") from None
     _require_all(unfinished, len(results), len(trials))
     return [results[index] for index in range(len(trials))]
+
+
+def _write_down(recorder: Recorder, index: int, result: TrialResult) -> None:
+    score = None if result.score is None else result.score.value
+    recorder.ended(index, score, 0 if score is None else 1)
 
 
 _GO_ON = "what is done is kept; the same command goes on from there"

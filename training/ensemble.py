@@ -42,6 +42,7 @@ _ROW_BYTES = 8 * N_OBSERVATION + 3 * 4 + 3 * 4  # two observations, an action, r
 _STATE_BYTES = 32 * 2**20
 
 Tell = Callable[[int, MemberProgress], None]
+Ended = Callable[[int, Candidate], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,11 +183,13 @@ def train_ensemble(
     pool: Pool,
     *,
     tell: Tell,
+    ended: Ended | None = None,
     keep_replay: bool = False,
 ) -> Trained:
     """Train what is not finished yet, judge all members and publish the bundle in `directory`.
 
-    tell: called with member and progress.
+    tell: called with member and progress.  ended: with each member and what came of it, once that is on disk; again
+    with those that an earlier start finished.
     Raises Interrupted when the pool was stopped, and TrainingError when a member could not be brought to an end, both
     with the way to resume; TrainingError when no member passes its gate.
     """
@@ -195,7 +198,7 @@ def train_ensemble(
         Job(plan=plan, prepare=source, curriculum=run.plan.curriculum, keep_replay=keep_replay)
         for plan, source in zip(plans, run.sources or [None] * len(plans), strict=True)
     ]
-    candidates = _trained(Candles(tables=run.tables, fold=run.fold), jobs, directory, pool, tell)
+    candidates = _trained(Candles(tables=run.tables, fold=run.fold), jobs, directory, pool, tell, ended)
     members = judged(plans, candidates, run.plan)
     manifest = None
     if any(not member.fault for member in members):
@@ -240,7 +243,9 @@ def report_of(run: Run, members: Sequence[Member], manifest: BundleManifest | No
 
 
 # ---- the work ---------------------------------------------------------------------------------------------------
-def _trained(candles: Candles, jobs: Sequence[Job], directory: RunDirectory, pool: Pool, tell: Tell) -> list[Candidate]:
+def _trained(  # noqa: PLR0917 - what `train_ensemble` was given
+    candles: Candles, jobs: Sequence[Job], directory: RunDirectory, pool: Pool, tell: Tell, ended: Ended | None
+) -> list[Candidate]:
     """Return what came of every member; those that an earlier start finished are read, the others trained."""
     kept = {index: directory.result_of(index) for index in range(len(jobs))}
     candidates = {index: Candidate.from_bytes(data) for index, data in kept.items() if data is not None}
@@ -251,15 +256,22 @@ def _trained(candles: Candles, jobs: Sequence[Job], directory: RunDirectory, poo
     unfinished: list[Outcome] = []
     for index, candidate in candidates.items():
         tell(index, MemberProgress(steps=candidate.steps, total=candidate.steps))
+        _pass_on(ended, index, candidate)
     for outcome in pool.run(tasks, candles, lambda at, told: tell(left[at], told)):
         index = left[outcome.index]
         if outcome.end is End.DONE:
             directory.keep_result(index, outcome.value.to_bytes())
             candidates[index] = outcome.value
+            _pass_on(ended, index, outcome.value)
         else:
             unfinished.append(replace(outcome, index=index))
     _require_all(unfinished, directory.path)
     return [candidates[index] for index in range(len(jobs))]
+
+
+def _pass_on(ended: Ended | None, index: int, candidate: Candidate) -> None:
+    if ended is not None:
+        ended(index, candidate)
 
 
 def _require_all(unfinished: Sequence[Outcome], path: Path) -> None:

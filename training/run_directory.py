@@ -6,8 +6,9 @@
     DIR/training/member-N/                          one member's checkpoint, scalars and result
     DIR/training/lock                               held by the process that works here
 
-Training writes nowhere else. (numba keeps compiled functions beside the source, or where NUMBA_CACHE_DIR says; Ray
-keeps logs in its own temporary directory.)  Readers of bundles ignore `training`.
+Training writes nowhere else, but for its trials into the ledger (training/trials.py). (numba keeps compiled functions
+beside the source, or where NUMBA_CACHE_DIR says; Ray keeps logs in its own temporary directory.)  Readers of bundles
+ignore `training`.
 """
 
 import json

@@ -18,12 +18,23 @@ from training.commands_common import cut, read_files, when
 from training.commands_train import DEFAULT_PRESET
 from training.console import counted, make_console, print_json
 from training.curriculum import Curriculum
-from training.ensemble import EnsemblePlan, Member, Run, Trained, make_run, space_needed, train_ensemble
+from training.ensemble import (
+    EnsemblePlan,
+    Member,
+    Run,
+    Trained,
+    make_run,
+    member_plans,
+    space_needed,
+    train_ensemble,
+)
 from training.errors import Interrupted, TrainingError
 from training.export import library_versions
 from training.gates import Gates
 from training.held_out import HeldOut
+from training.member import MemberProgress
 from training.member_bars import member_bars
+from training.member_task import Candidate
 from training.plan import MemberPlan, Validation
 from training.presets import preset_named
 from training.reward import reward_named
@@ -31,10 +42,12 @@ from training.run_directory import REPORT, RunDirectory, refuse_taken, require_s
 from training.run_record import RunRecord, SourceRecord, read_again, records_of, take_again
 from training.settings_text import apply, overrides
 from training.transfer import for_fine_tuning, take_over
+from training.trials import Ledger, place_of
+from training.trials_made import Recorder, member_trials
 from training.workers import LocalPool, Pool, stopped_by_signals
 
 _OUT = make_console()
-_ALSO_RESUMED = {"resume", "workers", "ray", "json", "run", "verb"}
+_ALSO_RESUMED = {"resume", "workers", "ray", "ledger", "json", "run", "verb"}
 _MOST_WORKERS = 1_000
 
 
@@ -52,7 +65,7 @@ def train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Train an ensemble, or go on with one, and tell what came of it. Raises TrainingError and Interrupted."""
     asked = _resumed(args, parser) if args.resume is not None else _fresh(args, parser)
     pool = _pool(args, asked.record.plan.members)
-    trained = _run(asked, pool)
+    trained = _run(asked, pool, Ledger(place_of(args.ledger)))
     if args.json:
         print_json(_told(asked.out, trained))
     else:
@@ -60,8 +73,9 @@ def train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return 0
 
 
-def _run(asked: _Asked, pool: Pool) -> Trained:
+def _run(asked: _Asked, pool: Pool, ledger: Ledger) -> Trained:
     record, plan = asked.record, asked.record.plan
+    recorder, plans = Recorder(ledger, member_trials(asked.run)), member_plans(plan)
     if asked.is_new:
         refuse_taken(asked.out)
         require_space(asked.out, space_needed(plan))
@@ -72,8 +86,16 @@ def _run(asked: _Asked, pool: Pool) -> Trained:
         for line in source.planned(plan.member).lines():
             print(f"member {index}: {line}", file=sys.stderr)  # noqa: T201
     try:
-        with directory, stopped_by_signals(pool.stop), member_bars(plan.members, plan.member.steps) as tell:
-            return train_ensemble(asked.run, directory, pool, tell=tell, keep_replay=record.keep_replay)
+        with directory, stopped_by_signals(pool.stop), member_bars(plan.members, plan.member.steps) as show:
+
+            def tell(index: int, progress: MemberProgress) -> None:
+                recorder.told(index, progress)
+                show(index, progress)
+
+            def ended(index: int, candidate: Candidate) -> None:
+                recorder.trained(index, plans[index], candidate)
+
+            return train_ensemble(asked.run, directory, pool, tell=tell, ended=ended, keep_replay=record.keep_replay)
     except KeyboardInterrupt:
         raise Interrupted(
             f"ended at once; what the last checkpoints hold is kept; go on with `sacd train --resume {asked.out}`"
@@ -85,7 +107,7 @@ def _fresh(args: argparse.Namespace, parser: argparse.ArgumentParser) -> _Asked:
     missing = [f"--{name}" for name in ("data", "out") if getattr(args, name) is None]
     if missing:
         parser.error(f"the following arguments are required: {', '.join(missing)}")
-    plan, base = _plan(args)
+    plan, base = plan_of(args)
     refuse_taken(args.out)
     files = read_files(args.data, args.symbol)
     source = None
@@ -130,8 +152,11 @@ def _run_of(record: RunRecord, files: Sequence[CandleFile]) -> Run:
     return make_run(record.plan, tables, data, record.command, sources=sources)
 
 
-def _plan(args: argparse.Namespace) -> tuple[EnsemblePlan, MemberPlan]:
-    """Return the plan, and the member's plan without what --set, --patience and --min-delta changed in it."""
+def plan_of(args: argparse.Namespace) -> tuple[EnsemblePlan, MemberPlan]:
+    """Return the plan, and the member's plan without what --set, --patience and --min-delta changed in it.
+
+    args: parsed by the parser of `sacd train`; what names files and places is not looked at. Raises TrainingError.
+    """
     held = _held(args)
     base = _base(args, held)
     spread = args.spread != "off"

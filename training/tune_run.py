@@ -3,7 +3,8 @@
 import argparse
 import json
 import shlex
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from training.plan import MemberPlan, Validation
 from training.presets import preset_named
 from training.reward import REWARDS
 from training.settings_text import describe, overrides
-from training.tune import Job, Result, storage_in, tune
+from training.trials import Kind, Ledger, Trial, fingerprint, place_of
+from training.tune import Job, Progress, Result, storage_in, tune
 from training.tune_display import Display, settings
 from training.tune_objective import FoldObjective, checks_per_fold
 from training.tune_report import Best, Context, page
@@ -69,15 +71,15 @@ def run(args: argparse.Namespace) -> int:
         rungs=rungs_of(args.folds, checks) if args.prune else {},
         is_remote=args.ray is not None,
     )
+    ledger, recipe = Ledger(place_of(args.ledger)), _fingerprint(args, context)
     with Display(args.trials, search.values) as shown:
-        result = tune(
-            job,
-            _fingerprint(args, context),
-            lambda: _pool(args),
-            args.workers,
-            tell=shown.tell,
-            timeout_s=args.timeout,
-        )
+
+        def tell(progress: Progress) -> None:
+            _write_down(ledger, context, recipe, [progress.standing] if progress.standing is not None else [])
+            shown.tell(progress)
+
+        result = tune(job, recipe, lambda: _pool(args), args.workers, tell=tell, timeout_s=args.timeout)
+    _write_down(ledger, context, recipe, result.standings)  # also those of others who work on the study
     best = _write(args, context, result)
     if result.fault:
         raise TrainingError(f"{result.fault}; {args.out / REPORT} lists them")
@@ -164,6 +166,27 @@ def _fingerprint(args: argparse.Namespace, context: Context) -> dict[str, Any]:
         "seed": args.seed,
         "observation": OBSERVATION_HASH,
     }
+
+
+def _write_down(ledger: Ledger, context: Context, recipe: Mapping[str, Any], standings: Sequence[Standing]) -> None:
+    """Put trials into the ledger: those that ended, and those still open of which a fold's score could be seen."""
+    seen = [standing for standing in standings if standing.has_ended or standing.folds]
+    if seen:
+        ledger.record([_trial(context, recipe, standing) for standing in seen])
+
+
+def _trial(context: Context, recipe: Mapping[str, Any], standing: Standing) -> Trial:
+    score = statistics.mean(standing.folds) if standing.score is None and standing.folds else standing.score
+    trial = Trial(
+        kind=Kind.TUNE,
+        recipe=fingerprint({**recipe, "chosen": dict(standing.chosen)}),
+        seed=int(recipe["seed"]),
+        from_ms=context.folds[0].from_ms,
+        to_ms=context.folds[-1].to_ms,
+        symbols=tuple(context.symbols),
+    )
+    looks = 0 if score is None else max(1, len(standing.folds) * context.checks)
+    return trial.scored(score, looks, is_over=standing.has_ended)
 
 
 # ---- after it ---------------------------------------------------------------------------------------------------

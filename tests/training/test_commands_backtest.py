@@ -9,7 +9,7 @@ from strategy.parameters import CostModel, RiskLimits, StrategyParameters
 from tests.fakes.trading import ETH
 from tests.training.command_line import Run, nameless
 from tests.training.markets import history, write_ensemble, write_table
-from training import commands_backtest
+from training import commands_backtest, commands_conditions
 from training.errors import TrainingError
 
 
@@ -144,7 +144,7 @@ def test_backtest_trades_the_symbols_it_is_told_in_their_order(
 def test_help_of_backtest_tells_the_meaning_and_default_of_every_parameter(run: Run) -> None:
     told = " ".join(run("backtest", "--help")[1].split())
     assert "--stop-loss VALUE share below the average entry (default 0.05)" in told
-    assert set(commands_backtest._MEANINGS) == {field.name for field in PARAMETERS}
+    assert set(commands_conditions.MEANINGS) == {field.name for field in PARAMETERS}
 
 
 def test_backtest_refuses_candles_of_another_timeframe_than_the_ensemble_was_trained_on(

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,11 +27,14 @@ from tests.fakes.binance import walk
 from tests.fakes.clock import ManualClock
 from tests.fakes.histories import Histories
 from tests.fakes.trading import BTC, HOUR_MS, setup
-from tests.training import runs, tune_objectives
+from tests.training import evaluations, runs, tune_objectives
 from tests.training.archives import learner, saved
-from tests.training.markets import ensemble, history, with_gap, write_ensemble, write_table
+from tests.training.markets import changed, ensemble, history, with_gap, write_ensemble, write_table
+from training import commands_look_ahead
 from training.__main__ import main
+from training.look_ahead_shuffled import check_shuffled
 from training.parity import Trace, backtest_trace
+from training.trials import Kind, Ledger, Trial
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "json.md"
 TABLE = with_gap(history(300, seed=3), 5, 2)
@@ -90,6 +94,31 @@ def test_backtest(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
     assert_documented("sacd backtest --json", told)
 
 
+def test_look_ahead(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands_look_ahead, "check_shuffled", partial(check_shuffled, draws=2, candles=500))
+    model = write_ensemble(tmp_path / "bundle")
+    peek = tmp_path / "peek.py"
+    peek.write_text("def next_volume(open_ms, values, *_):\n    return [*values[1:, 4], 0.0]\n")
+    words = ["evaluate", "--look-ahead", "--data", data, "--moments", 20, "--json"]
+    clean = printed(capsys, *words, "--model", model)
+    leaking = printed(capsys, *words, "--features", f"{peek}:next_volume", "--window", 5, code=3)
+    far = printed(capsys, *words, "--features", "tests.training.peeks:long_memory", "--window", 5)
+    clean["rules"]["leaks"] = ["trend rule"]  # none of them leaks
+    assert_documented("sacd evaluate --look-ahead --json", clean, leaking, far)
+
+
+def test_evaluate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = history(24 * 11, seed=3)
+    later = changed(table, open_ms=table.open_ms + 19_000 * 86_400_000)
+    arguments = ["--data", write_table(later, tmp_path), "--model", write_ensemble(tmp_path / "bundle")]
+    short = ["--refit", "none", "--draws", 5, "--workers", 1, "--out", tmp_path / "out"]
+    told = printed(capsys, "evaluate", *arguments, *short, "--json", code=3)
+    with_refits = told | {"refits": evaluations.sample(days=60).to_json()["refits"]}
+    assert_documented("sacd evaluate --json", told, with_refits)
+
+
 def test_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_table(runs.TABLE, tmp_path)
     told = printed(capsys, "train", "--data", data, "--out", tmp_path / "out", *runs.SHORT, "--json")
@@ -111,6 +140,14 @@ def test_compare(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str])
     told = printed(capsys, "compare", "--data", data, "--out", tmp_path / "out", *short, "--json")
     assert_documented("sacd compare --json", told)
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == told
+
+
+def test_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "trials.jsonl"
+    Ledger(place).record([Trial(kind=Kind.MEMBER, recipe="a", score=1.0), Trial(kind=Kind.TUNE, recipe="b", score=2.0)])
+    told = printed(capsys, "trials", "--ledger", place, "add", "--count", 3, "--words", "by hand", "--json")
+    assert_documented("sacd trials --json", told)
+    assert printed(capsys, "trials", "--ledger", place, "--json") == told
 
 
 def test_models_import(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,6 +235,12 @@ def test_report() -> None:
     book = many(3)[0]
     book.fill(stop(), 1.0, 94.0, 80)
     assert_documented("sacd report --execution --json", book.measured().to_json())
+
+
+def test_report_of_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = evaluations.sample(days=40, members=2, symbols=("BTC/USDT",))
+    (tmp_path / "evaluation.json").write_text(json.dumps(small.to_json()))
+    assert_documented("sacd report --json", printed(capsys, "report", tmp_path, "--json"))
 
 
 async def test_status() -> None:
