@@ -70,6 +70,8 @@ class StrategyParameters(_Checked):
     dead_band: smaller changes of exposure are not traded.  edge_multiple, edge_horizon: a new position must expect,
     over `edge_horizon` candles, a move of at least `edge_multiple` round-trip costs (0 switches the test off).
     disagreement_limit: spread of the members' votes (0 .. 1) above which the decision is HOLD.
+    decide_every, decide_offset: candles between two decisions, counted from 00:00 UTC of 1970, and after it: of hourly
+    candles, 24 and 0 decide at midnight. Stops, limits and risk look at every candle.
     volatility_target: annualised volatility of the symbol's capital that sizing aims at; caps the exposure.
     max_missing: how many candles the feature window may lack before it counts as broken.
     """
@@ -80,6 +82,8 @@ class StrategyParameters(_Checked):
     disagreement_limit: float = 0.6
     volatility_target: float = 0.3
     max_missing: int = 48
+    decide_every: int = 1
+    decide_offset: int = 0
 
     def __post_init__(self) -> None:
         self._require("dead_band", 0.0, 0.5)
@@ -88,6 +92,12 @@ class StrategyParameters(_Checked):
         self._require("disagreement_limit", 0.0, 1.0)
         self._require("volatility_target", 0.01, 10.0)
         self._require("max_missing", 0, 100_000)
+        self._require("decide_every", 1, 10_000)
+        self._require("decide_offset", 0, self.decide_every - 1)
+
+    def is_due(self, close_ms: int, span_ms: int) -> bool:
+        """Tell whether a decision falls on the candle that closes then. span_ms: length of a candle."""
+        return (close_ms // span_ms - self.decide_offset) % self.decide_every == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,9 @@ class VectorTradingEnv(VecEnv):
         self.accounts = Accounts(
             histories, setup, np.zeros(n_envs, ACCOUNT), cash=cash, reward=reward, reference=reference
         )
-        self._draws = Draws(histories, episode or Episode(), randomisation or Randomisation())
+        self._draws = Draws(
+            histories, episode or Episode(), randomisation or Randomisation(), setup.strategy.decide_every
+        )
         self._generators: list[np.random.Generator | None] = [None] * n_envs
         self._flags = np.zeros(n_envs, np.uint8)
         self._quiet: list[dict[str, Any]] = [{} for _ in range(n_envs)]
