@@ -29,7 +29,7 @@ HORIZONS = (24, 96, 384, 1200, 2400)
 SHORT_HORIZONS = (1, 4)
 MEANS = (240, 600)
 """Candles: 10 and 25 days of hourly candles, over which only the price's distance from its mean is looked at."""
-TREND_MEANS = (*MEANS, 1200, 2400)
+TREND_MEANS = (*MEANS, *HORIZONS[-2:])
 """Candles: what a plain rule of trend following sees is whether the price lies above its mean over each of these."""
 FORTNIGHT = 336
 """Candles: over which the level of volatility is told."""

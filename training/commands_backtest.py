@@ -1,16 +1,16 @@
 """`sacd backtest`."""
 
 import argparse
-from dataclasses import Field, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from strategy.manifest import TrainingRecord
+from strategy.manifest import BundleManifest, TrainingRecord
 from strategy.parameters import CostModel, RiskLimits, StrategyParameters
 from training import backtest
-from training.bundles import read_serving_bundle, reference_of
+from training.bundles import conditions_of, read_serving_bundle, reference_of
 from training.commands_common import add_candles, add_json, add_span, day, read_candles
 from training.console import make_console, print_json, progress
 from training.errors import TrainingError
@@ -24,6 +24,8 @@ _MEANINGS = {
     "disagreement_limit": "spread of the members' votes, 0 .. 1, above which nothing is done",
     "volatility_target": "annualised, as a share; caps the position",
     "max_missing": "candles the feature window may lack",
+    "decide_every": "candles between two decisions",
+    "decide_offset": "candles after 00:00 UTC that decisions are counted from",
     "max_position": "share of the symbol's capital",
     "max_drawdown": "fall from the peak, as a share, that sells everything and halts",
     "stop_loss": "share below the average entry",
@@ -54,20 +56,17 @@ def add_backtest(parser: argparse.ArgumentParser) -> None:
         group = parser.add_argument_group(title)
         for field in fields(record):
             option = f"--{field.name.replace('_', '-')}"
-            group.add_argument(option, type=type(field.default), metavar="VALUE", help=_meaning(field))
+            meaning = f"{_MEANINGS[field.name]} (default: what the ensemble was trained under)"
+            group.add_argument(option, type=type(field.default), metavar="VALUE", help=meaning)
     add_json(parser)
     parser.set_defaults(run=_backtest)
-
-
-def _meaning(field: Field[Any]) -> str:
-    return f"{_MEANINGS[field.name]} (default {field.default})"
 
 
 def _backtest(args: argparse.Namespace) -> int:
     bundle = read_serving_bundle(args.model)
     # Candles before --since fill the window, so only the end is cut off.
     _, tables = read_candles(args, since_ms=None)
-    setup = setup_of(tables, _conditions(args), "backtest")
+    setup = setup_of(tables, _conditions(args, bundle.manifest), "backtest")
     trained = bundle.manifest.training.timeframe
     if trained != setup.timeframe.name:
         raise TrainingError(
@@ -92,12 +91,15 @@ def _backtest(args: argparse.Namespace) -> int:
     return 0
 
 
-def _conditions(args: argparse.Namespace) -> Conditions:
+def _conditions(args: argparse.Namespace, manifest: BundleManifest) -> Conditions:
+    """Return what the ensemble was trained under, with what the options change in it."""
+
     def changed(record: Any) -> Any:  # noqa: ANN401 - one of the three records
         given = {f.name: getattr(args, f.name) for f in fields(record) if getattr(args, f.name) is not None}
         return replace(record, **given)
 
-    return Conditions(strategy=changed(StrategyParameters()), limits=changed(RiskLimits()), costs=changed(CostModel()))
+    trained = conditions_of(manifest)
+    return Conditions(strategy=changed(trained.strategy), limits=changed(trained.limits), costs=changed(trained.costs))
 
 
 def _warn_of_seen(training: TrainingRecord, report: backtest.Report) -> None:

@@ -114,9 +114,11 @@ REWARDS: dict[str, RewardSettings] = {
     "timing": RewardSettings(excess_return=1.0, drawdown=0.02, scale=200.0, benchmark_exposure=0.5),
     "log-return": RewardSettings(log_return=1.0),
     "differential-sharpe": RewardSettings(differential_sharpe=1.0),
+    "trend": RewardSettings(log_return=1.0, variance=0.2, trend=5.0),
 }
-"""Reward sets by name. guide: the weights of the guide this project implements.  timing: what the shipped ensemble
-learned from.  The other two: logarithmic return, and Moody and Saffell's differential Sharpe ratio.
+"""Reward sets by name. guide: the weights of the guide this project implements.  timing: what a policy earns beyond
+holding half.  log-return, differential-sharpe: logarithmic return, and Moody and Saffell's differential Sharpe ratio.
+trend: what the shipped ensemble learned from: logarithmic return less its risk, near the rule of trend following.
 
 What pays, per 1,000 steps on hourly random walks of 0.5 % an hour that rise, fall (by 0.05 % an hour) or go nowhere:
 
