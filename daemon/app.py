@@ -43,6 +43,7 @@ from daemon.redact import Redactor
 from daemon.run_record import account_of, money_of, run_record, version
 from daemon.serving import load_model, make_engine, make_trader
 from daemon.terminal import TerminalView
+from daemon.trained_under import conditions_changed
 from daemon.vote_watch import VoteWatch
 from strategy.bundle import Bundle
 from strategy.features import FeatureWindow
@@ -137,6 +138,7 @@ class App:
                 clear_marker(journal_path(self._config))  # a paper account goes on from whatever was restored
             else:
                 stack.push_async_callback(account.end)  # before the journal closes: what it still tells is written
+            self._warn_of_changed(bundle)
             setup = self._setup(opened)
             trader = make_trader(setup, bundle, self._config.daemon.initial_cash)
             recovered = recover(journal_path(self._config), trader, account_of(self._config))
@@ -170,6 +172,12 @@ class App:
             self._is_open = True
             upkeep = Upkeep(self._config, self._clock, journal, engine)
             await self._trade(engine, events, watchers, account, upkeep, is_live=feed.is_live)
+
+    def _warn_of_changed(self, bundle: Bundle) -> None:
+        """Say when votes are acted upon otherwise than in training: their effect there proves nothing here."""
+        changed = conditions_changed(self._config, bundle.manifest)
+        if changed:
+            _log.warning("not_what_was_trained_under", model=bundle.manifest.short_id, changed=list(changed))
 
     def _account(self, stack: AsyncExitStack) -> "LiveAccount | None":
         """Return the account at the exchange, None on paper."""

@@ -18,6 +18,7 @@ from daemon.live_checks import venue_checks
 from daemon.machine_checks import machine_checks, readiness_check
 from daemon.paths import journal_path
 from daemon.serving import load_model
+from daemon.trained_under import conditions_changed
 from daemon.venue import Venue
 from strategy.errors import StrategyError
 
@@ -45,7 +46,7 @@ async def run_checks(config: Config, make_venue: MakeVenue) -> list[CheckResult]
             results.append(good(name, await look(config)))
         except (SacdError, StrategyError) as error:
             results.append(CheckResult.of_error(name, error))
-    results.append(_http(config))
+    results += [*_conditions(config), _http(config)]
     return [*results, *await _live(config, make_venue)] if config.is_live else results
 
 
@@ -70,6 +71,16 @@ def _readiness(config: Config) -> list[CheckResult]:
         return [readiness_check(config, load_model(config).manifest)]
     except SacdError:
         return []  # told as that of the ensemble
+
+
+def _conditions(config: Config) -> list[CheckResult]:
+    try:
+        changed = conditions_changed(config, load_model(config).manifest)
+    except SacdError:
+        return []  # told as that of the ensemble
+    if not changed:
+        return [good("conditions", "what the ensemble was trained under")]
+    return [warns("conditions", f"not what the ensemble was trained under: {'; '.join(changed)}")]
 
 
 def _http(config: Config) -> CheckResult:

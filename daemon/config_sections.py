@@ -25,7 +25,7 @@ from daemon.config_mistakes import Wrong
 from strategy.candle import Timeframe
 from strategy.errors import InvalidCandle, InvalidParameters
 from strategy.instrument import Instrument
-from strategy.parameters import CostModel, RiskLimits, StrategyParameters
+from strategy.parameters import SHIPPED_LIMITS, SHIPPED_STRATEGY, CostModel
 
 _AN_AMOUNT = "write an amount of the quote currency"
 SYMBOL = re.compile(r"[A-Za-z0-9.$-]{1,20}/[A-Za-z0-9.$-]{1,20}")
@@ -144,11 +144,14 @@ class _Record(Section):
         return self.record(**{field.name: getattr(self, field.name) for field in fields(self.record)})
 
 
-def _keys_of(record: type[Any]) -> Any:  # noqa: ANN401  # a class made at run time
-    """Return a section with the keys, types and defaults of `record`, so that the two cannot drift apart."""
-    keys: dict[str, Any] = {field.name: (field.type, field.default) for field in fields(record)}
-    made = create_model(f"{record.__name__}Section", __base__=_Record, **keys)
-    made.record = record
+def _keys_of(usual: Any) -> Any:  # noqa: ANN401  # of one record or another; a class made at run time
+    """Return a section with the keys and types of a record and `usual`'s values as defaults.
+
+    So they cannot drift apart from what the shipped ensemble was trained under.
+    """
+    keys: dict[str, Any] = {field.name: (field.type, getattr(usual, field.name)) for field in fields(usual)}
+    made = create_model(f"{type(usual).__name__}Section", __base__=_Record, **keys)
+    made.record = type(usual)
     return made
 
 
@@ -204,7 +207,7 @@ class MarketSection(Section):
         "1h", description='write a number and m, h, d or w, such as "15m", "1h", "1d"'
     )
     candles_per_second: float = Field(
-        4.0, ge=0.0, le=1e6, description="write a number from 0 (as fast as possible) to 1000000, such as 4.0"
+        24.0, ge=0.0, le=1e6, description="write a number from 0 (as fast as possible) to 1000000, such as 24.0"
     )
     simulated: SimulatedSection = Field(default_factory=no_keys)
     file: FileSection = Field(default_factory=no_keys)
@@ -233,17 +236,17 @@ class ExchangeSection(Section):
     ccxt: dict[str, Any] = Field({}, description="write a table such as { timeout = 10000, options = { } }")
 
 
-class StrategySection(_keys_of(StrategyParameters)):  # type: ignore[misc]  # made from the record at run time
+class StrategySection(_keys_of(SHIPPED_STRATEGY)):  # type: ignore[misc]  # made from the record at run time
     """[strategy]: the ensemble, and how its votes become a position."""
 
     model: FilePath = Field(Path("models/current"), description="write the path of a directory made by sacd train")
 
 
-class RiskSection(_keys_of(RiskLimits)):  # type: ignore[misc]  # made from the record at run time
+class RiskSection(_keys_of(SHIPPED_LIMITS)):  # type: ignore[misc]  # made from the record at run time
     """[risk]: what no decision may exceed."""
 
 
-class ExecutionSection(_keys_of(CostModel)):  # type: ignore[misc]  # made from the record at run time
+class ExecutionSection(_keys_of(CostModel())):  # type: ignore[misc]  # made from the record at run time
     """[execution]: what a simulated trade costs."""
 
 

@@ -24,6 +24,7 @@ REASONS: Mapping[VerdictReason, str] = {
     VerdictReason.NEUTRAL: "no clear direction",
     VerdictReason.WARMING_UP: "the window is not full",
     VerdictReason.DEAD_BAND: "change too small to trade",
+    VerdictReason.BETWEEN_DECISIONS: "no decision falls on this candle",
     VerdictReason.EDGE_BELOW_COST: "expected move would not pay the costs",
     VerdictReason.OPERATOR: "asked for by the operator",
     VerdictReason.MAX_DRAWDOWN_EXCEEDED: "drawdown limit reached",

@@ -39,6 +39,8 @@ class DecisionReason(StrEnum):
     """The feature window is not full, so nobody voted."""
     DISAGREEMENT = "disagreement"
     EDGE_BELOW_COST = "edge_below_cost"
+    BETWEEN_DECISIONS = "between_decisions"
+    """The members voted, but no decision falls on this candle."""
     DEAD_BAND = "dead_band"
     """The change is too small to be worth a trade, or the target is reached."""
     OPERATOR = "operator"
@@ -82,11 +84,20 @@ def signed_step(direction: float, size: float, confidence: float) -> float:
     return -size * confidence if direction < -THRESHOLD else 0.0
 
 
-def decide(rule: Rule, symbol: str, votes: NDArray[np.float32] | None, exposure: float, volatility: float) -> Decision:
+def decide(
+    rule: Rule,
+    symbol: str,
+    votes: NDArray[np.float32] | None,
+    exposure: float,
+    volatility: float,
+    *,
+    is_due: bool = True,
+) -> Decision:
     """Return one target exposure for `symbol`.
 
     votes: (n_members, 3) direction, size, confidence; None while there is no observation, which means HOLD.
-    exposure: of the symbol now.  volatility: standard deviation of returns per candle.
+    exposure: of the symbol now.  volatility: standard deviation of returns per candle.  is_due: whether a decision
+    falls on this candle; else the exposure stays, whatever was voted.
     Raises StrategyError for votes that are not finite, and ValueError when there are not as many as weights.
     """
     if votes is None:
@@ -102,6 +113,8 @@ def decide(rule: Rule, symbol: str, votes: NDArray[np.float32] | None, exposure:
     disagreement = _spread(rule.weights, [signed_step(*row) for row in rows]) if len(rows) > 1 else 0.0
     mean = (direction, size, confidence)
     action, target, reason = _target(rule, mean, disagreement, exposure, volatility)
+    if not is_due:
+        target, reason = exposure, DecisionReason.BETWEEN_DECISIONS
     return Decision(
         symbol=symbol,
         action=action,

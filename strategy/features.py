@@ -22,11 +22,17 @@ from strategy.candle import Candle
 from strategy.errors import InvalidCandle
 from strategy.regime import REGIMES, Regime, trend_code, volatility_code
 
-KERNEL_VERSION = 1
+KERNEL_VERSION = 2
 """Raised whenever the same candles would give other bytes; a test holds the digest of a known history."""
 HORIZONS = (24, 96, 384, 1200, 2400)
 """Candles: one day to 100 days of hourly candles."""
 SHORT_HORIZONS = (1, 4)
+MEANS = (240, 600)
+"""Candles: 10 and 25 days of hourly candles, over which only the price's distance from its mean is looked at."""
+TREND_MEANS = (*MEANS, *HORIZONS[-2:])
+"""Candles: what a plain rule of trend following sees is whether the price lies above its mean over each of these."""
+FORTNIGHT = 336
+"""Candles: over which the level of volatility is told."""
 WINDOW = HORIZONS[-1] + 1
 """Candles a row needs: 2,400 returns need one candle more."""
 
@@ -36,6 +42,7 @@ _SERIES = (
 _INDEX = {name: i for i, name in enumerate(_SERIES)}
 _TINY = 1e-12
 _ECHO_LIMIT = 1.2
+_SUMMED = tuple(sorted((*HORIZONS, *MEANS, FORTNIGHT)))
 _LEVELS = 12  # 2**11 = 2,048 is the longest doubled sum in a window of 2,400
 
 FloatArray = NDArray[np.float64]
@@ -86,7 +93,7 @@ def _formulas(w: _Windows, m: Arithmetic) -> tuple[dict[str, Any], dict[str, Any
     """Return the features by name, in order, and the context that sizing, stops and screens need."""
     close = w.close(0)
     high, low, volume = w.candle()
-    deviation = {n: m.sqrt(w.total("square", n) / float(n)) + _TINY for n in HORIZONS}
+    deviation = {n: m.sqrt(w.total("square", n) / float(n)) + _TINY for n in _SUMMED}
     features: dict[str, Any] = {}
     for n in SHORT_HORIZONS:
         features[f"return_{n}"] = _squash((close / w.close(n) - 1.0) / (deviation[96] * math.sqrt(n)))
@@ -94,11 +101,15 @@ def _formulas(w: _Windows, m: Arithmetic) -> tuple[dict[str, Any], dict[str, Any
         move = close / w.close(n) - 1.0
         scale = deviation[n] * math.sqrt(n)
         features[f"return_{n}"] = _squash(move / scale)
-        features[f"mean_distance_{n}"] = _squash(2.0 * (close / (w.total("close", n) / float(n)) - 1.0) / scale)
+        features[f"mean_distance_{n}"] = _mean_distance(w, n, close, scale)
         top, bottom = w.highest(n), w.lowest(n)
         features[f"range_position_{n}"] = (2.0 * close - top - bottom) / (top - bottom + _TINY * close)
         features[f"efficiency_{n}"] = _squash(2.0 * move / (w.total("size", n) + _TINY))
         features[f"rise_share_{n}"] = 2.0 * w.total("rise", n) / (w.total("size", n) + _TINY) - 1.0
+    for n in MEANS:
+        features[f"mean_distance_{n}"] = _mean_distance(w, n, close, deviation[n] * math.sqrt(n))
+    for n in TREND_MEANS:
+        features[f"above_{n}"] = m.where(close > w.total("close", n) / float(n), 1.0, -1.0)
     for n in (24, 96, 384):
         features[f"volatility_share_{n}"] = _share(deviation[n], deviation[2400])
         features[f"volume_share_{n}"] = _share(w.total("volume", n) / float(n), w.total("volume", 2400) / 2400.0)
@@ -109,7 +120,7 @@ def _formulas(w: _Windows, m: Arithmetic) -> tuple[dict[str, Any], dict[str, Any
         echo = w.total("echo", n) / (w.total("square", n) + _TINY)
         features[f"echo_{n}"] = _bounded(m, echo, _ECHO_LIMIT)
     features["skew_384"] = _squash(w.total("cube", 384) / 384.0 / (deviation[384] * deviation[384] * deviation[384]))
-    features["volatility_level"] = _squash(100.0 * deviation[384])
+    features["volatility_level"] = _squash(100.0 * deviation[FORTNIGHT])
     features["range_share"] = _share(w.total("range", 24) / 24.0, w.total("range", 384) / 384.0)
     features["candle_range"] = _share((high - low) / close, w.total("range", 96) / 96.0)
     features["candle_volume"] = _share(volume, w.total("volume", 96) / 96.0)
@@ -127,6 +138,11 @@ def _formulas(w: _Windows, m: Arithmetic) -> tuple[dict[str, Any], dict[str, Any
         "regime": regime,
     }
     return features, context
+
+
+def _mean_distance(w: _Windows, n: int, close: Any, scale: Any) -> Any:  # noqa: ANN401 - float or array
+    """Return how far the close lies from the mean of the last `n`, in what such a time usually moves, squashed."""
+    return _squash(2.0 * (close / (w.total("close", n) / float(n)) - 1.0) / scale)
 
 
 def _base_series(previous: Any, candle: Any, last_move: Any, m: Arithmetic) -> tuple[Any, ...]:  # noqa: ANN401
@@ -159,7 +175,7 @@ def _depths() -> tuple[int, ...]:
     """Return per level how many rows its ring needs to hold its longest lag."""
     lags = [[1 << level] for level in range(_LEVELS - 1)] + [[0]]
     lags[0].append(HORIZONS[-1])  # closes are looked up by lag
-    for n in HORIZONS:
+    for n in _SUMMED:
         for level, offset in (*_parts(n), _overlap(n)):
             lags[level].append(offset)
     return tuple(max(level) + 1 for level in lags)
@@ -284,7 +300,7 @@ _DEPTHS = (*_depths(), 1)
 _NOTHING = (_LEVELS, 0)
 _SUMS, _EXTREMES = slice(0, len(_SERIES)), slice(len(_SERIES), len(_SERIES) + 2)
 _LAGS = (*SHORT_HORIZONS, *HORIZONS)
-_MOST_PARTS = max(len(_parts(n)) for n in HORIZONS)
+_MOST_PARTS = max(len(_parts(n)) for n in _SUMMED)
 
 
 class _Places:
@@ -305,9 +321,9 @@ _NEWEST = _Places([(level, 0) for level in range(_LEVELS)])
 _DOUBLED = _Places([(level, 1 << level) for level in range(_LEVELS - 1)])
 _WINDOWS = _Places(
     [
-        *[([*_parts(n)] + [_NOTHING] * _MOST_PARTS)[i] for i in range(_MOST_PARTS) for n in HORIZONS],
-        *[(_overlap(n)[0], 0) for n in HORIZONS],
-        *[_overlap(n) for n in HORIZONS],
+        *[([*_parts(n)] + [_NOTHING] * _MOST_PARTS)[i] for i in range(_MOST_PARTS) for n in _SUMMED],
+        *[(_overlap(n)[0], 0) for n in _SUMMED],
+        *[_overlap(n) for n in _SUMMED],
         *[(0, lag) for lag in _LAGS],
     ]
 )
@@ -361,15 +377,15 @@ class _StreamWindows:
 
     def gather(self) -> None:
         """Compute every window once for the newest candle."""
-        count = len(HORIZONS)
+        count = len(_SUMMED)
         rows = self._rings.take(_WINDOWS.of(self._at), axis=0)
         totals = rows[:count, _SUMS]
         for part in range(1, _MOST_PARTS):
             totals = totals + rows[part * count : (part + 1) * count, _SUMS]
         rows = rows[_MOST_PARTS * count :]
         tops = np.maximum(rows[:count, _EXTREMES], rows[count : 2 * count, _EXTREMES])
-        self._totals = dict(zip(HORIZONS, totals.tolist(), strict=True))
-        self._tops = dict(zip(HORIZONS, tops.tolist(), strict=True))
+        self._totals = dict(zip(_SUMMED, totals.tolist(), strict=True))
+        self._tops = dict(zip(_SUMMED, tops.tolist(), strict=True))
         self._closes = dict(zip(_LAGS, rows[2 * count :, 0].tolist(), strict=True))
 
     def total(self, series: str, n: int) -> float:

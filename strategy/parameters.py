@@ -70,6 +70,9 @@ class StrategyParameters(_Checked):
     dead_band: smaller changes of exposure are not traded.  edge_multiple, edge_horizon: a new position must expect,
     over `edge_horizon` candles, a move of at least `edge_multiple` round-trip costs (0 switches the test off).
     disagreement_limit: spread of the members' votes (0 .. 1) above which the decision is HOLD.
+    decide_every, decide_offset: a decision falls on every such candle, by its close, counted from 00:00 UTC of 1970
+    and so many candles later: of hourly candles, 24 and 0 decide at midnight, 24 and 6 at six. On the others exposure
+    stays; stops, limits and operators act on every candle.
     volatility_target: annualised volatility of the symbol's capital that sizing aims at; caps the exposure.
     max_missing: how many candles the feature window may lack before it counts as broken.
     """
@@ -80,6 +83,8 @@ class StrategyParameters(_Checked):
     disagreement_limit: float = 0.6
     volatility_target: float = 0.3
     max_missing: int = 48
+    decide_every: int = 1
+    decide_offset: int = 0
 
     def __post_init__(self) -> None:
         self._require("dead_band", 0.0, 0.5)
@@ -88,6 +93,12 @@ class StrategyParameters(_Checked):
         self._require("disagreement_limit", 0.0, 1.0)
         self._require("volatility_target", 0.01, 10.0)
         self._require("max_missing", 0, 100_000)
+        self._require("decide_every", 1, 10_000)
+        self._require("decide_offset", 0, 9_999)
+
+    def is_due(self, close_ms: int, span_ms: int) -> bool:
+        """Tell whether a decision falls on the candle that closes then. span_ms: length of a candle."""
+        return (close_ms // span_ms - self.decide_offset) % self.decide_every == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +109,7 @@ class RiskLimits(_Checked):
     max_drawdown: fall of the account from its peak that flattens everything and halts.
     stop_loss: fixed stop below the average entry.  stop_atr_multiple: adaptive stop, this many average true ranges
     below the highest close since entry (0 switches it off); the nearer of the two holds.
-    stop_cooldown: decisions without new exposure in a symbol after its stop was hit, from the end of that candle on.
+    stop_cooldown: candles without new exposure in a symbol after its stop was hit, from the end of that candle on.
     daily_loss: loss of the account since 00:00 UTC after which exposure may only fall until the next day.
     max_orders_per_day, max_turnover_per_day: orders, and traded notional in multiples of equity, of the account.
     loss_streak, loss_streak_cooldown: after this many losing round trips in a row a symbol takes no new exposure
@@ -139,3 +150,11 @@ class RiskLimits(_Checked):
         self._require("out_of_distribution", 0.1, 1e6)
         self._require("stale_feed_s", 1.0, 86_400.0)
         self._require("clock_skew_s", 0.1, 3_600.0)
+
+
+SHIPPED_STRATEGY = StrategyParameters(decide_every=24, volatility_target=0.25, dead_band=0.05, edge_multiple=0.0)
+SHIPPED_LIMITS = RiskLimits(stop_loss=0.2, stop_atr_multiple=40.0, stop_cooldown=72)
+"""What the shipped ensemble was trained under, and what the configuration means by a key that is left out.
+
+It decides once a day and its stops are far away, for it follows trends over weeks.
+"""

@@ -62,6 +62,7 @@ class VerdictReason(StrEnum):
     """Orders cannot be sent or followed, or the market takes none."""
     UNPROTECTED = "unprotected"
     """No stop can be placed for what is held."""
+    BETWEEN_DECISIONS = "between_decisions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

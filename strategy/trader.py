@@ -239,8 +239,11 @@ class Trader:
     def _verdict(self, sight: Sight, votes: Votes | None, weights: tuple[float, ...], cash: float) -> Verdict:
         symbol = sight.candle.symbol
         volatility = 0.0 if sight.row is None else sight.row.volatility
-        decision = decide(self._rule(weights), symbol, votes, self.portfolio.exposure(symbol), volatility)
-        return self._assess(decision, cash, sight.distance, sight.candle.close_ms)
+        close_ms = sight.candle.close_ms
+        is_due = self.setup.strategy.is_due(close_ms, self.setup.timeframe.span_ms)
+        exposure = self.portfolio.exposure(symbol)
+        decision = decide(self._rule(weights), symbol, votes, exposure, volatility, is_due=is_due)
+        return self._assess(decision, cash, sight.distance, close_ms)
 
     def _assess(
         self, decision: Decision, cash: float, distance: float, now_ms: int, *, is_unprotected: bool = False

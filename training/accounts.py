@@ -71,6 +71,7 @@ class Accounts:
         first = self._firsts[traded]
         record["market"], record["at"], record["end"] = traded, first + drawn.start, first + drawn.end
         record["delay"], record["fee_rate"], record["slippage_rate"] = drawn.delay, fee_rate, slippage_rate
+        record["decide_offset"] = strategy.decide_offset if drawn.offset is None else drawn.offset
         record["edge_cost"] = strategy.edge_multiple * (2.0 * (fee_rate + slippage_rate))
         kernel_calls.begin(self.tape, self.markets, self.records, index)
 

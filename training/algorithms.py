@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from strategy.errors import StrategyError
 from strategy.policy import Ensemble
+from training.blinding import ignore_unseen
 from training.errors import TrainingError
 from training.export import actor_of, build_actor
 from training.fast_sac import FastSAC
@@ -74,6 +75,7 @@ def build_model(plan: MemberPlan, env: VecEnv, *, tensorboard: Path | None = Non
         )
     make = {"sac": _sac, "ppo": _ppo, "a2c": _a2c, "dqn": _dqn}[plan.algorithm]
     model = make(plan, env)
+    ignore_unseen(model, plan.settings.inputs, plan.settings.net_arch)
     model.set_logger(Logger(None, [] if tensorboard is None else [Scalars(tensorboard, from_step)]))
     return model
 

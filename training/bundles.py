@@ -6,10 +6,13 @@ import safetensors.numpy
 
 from strategy.bundle import Bundle, assemble, check_compatible
 from strategy.decision import ACTION_RULE_VERSION
-from strategy.errors import BadBundle
+from strategy.errors import BadBundle, InvalidParameters
+from strategy.manifest import BundleManifest
 from strategy.observation import N_OBSERVATION, OBSERVATION_HASH, OBSERVATION_SCHEMA
+from strategy.parameters import CostModel, RiskLimits, StrategyParameters
 from strategy.trader import Reference
 from training.errors import BundleError
+from training.market import Conditions
 
 TRAINING_FOLDER = "training"
 _NOT_PART = frozenset({TRAINING_FOLDER, "evaluation.json"})
@@ -51,3 +54,15 @@ def reference_of(bundle: Bundle) -> Reference:
     """Return the training distribution of a bundle as the trader reads it."""
     stored = bundle.manifest.reference
     return Reference.of(stored.mean, stored.std, stored.limit)
+
+
+def conditions_of(manifest: BundleManifest) -> Conditions:
+    """Return what the ensemble was trained under. Raises BundleError when this program has other parameters."""
+    try:
+        return Conditions(
+            strategy=StrategyParameters.from_json(manifest.strategy),
+            limits=RiskLimits.from_json(manifest.risk),
+            costs=CostModel.from_json(manifest.costs),
+        )
+    except InvalidParameters as error:
+        raise BundleError(f"bundle {manifest.short_id}: what it was trained under: {error}: train it anew") from error

@@ -7,12 +7,12 @@ from rich.table import Table
 
 from strategy.manifest import TrainingRecord
 from training import backtest
-from training.bundles import read_serving_bundle, reference_of
+from training.bundles import conditions_of, read_serving_bundle, reference_of
 from training.commands_common import add_candles, add_json, add_span, day, read_candles
-from training.commands_conditions import add_conditions, conditions_of
+from training.commands_conditions import add_conditions, changed_by
 from training.console import make_console, print_json, progress
 from training.errors import TrainingError
-from training.market import Conditions, setup_of
+from training.market import setup_of
 
 _OUT = make_console()
 
@@ -31,7 +31,7 @@ def _backtest(args: argparse.Namespace) -> int:
     bundle = read_serving_bundle(args.model)
     # Candles before --since fill the window, so only the end is cut off.
     _, tables = read_candles(args, since_ms=None)
-    setup = setup_of(tables, conditions_of(args, Conditions()), "backtest")
+    setup = setup_of(tables, changed_by(args, conditions_of(bundle.manifest)), "backtest")
     trained = bundle.manifest.training.timeframe
     if trained != setup.timeframe.name:
         raise TrainingError(

@@ -4,7 +4,6 @@ import argparse
 from dataclasses import fields, replace
 from typing import Any
 
-from strategy.manifest import BundleManifest
 from strategy.parameters import CostModel, RiskLimits, StrategyParameters
 from training.market import Conditions
 
@@ -15,6 +14,8 @@ MEANINGS = {
     "disagreement_limit": "spread of the members' votes, 0 .. 1, above which nothing is done",
     "volatility_target": "annualised, as a share; caps the position",
     "max_missing": "candles the feature window may lack",
+    "decide_every": "candles between two decisions",
+    "decide_offset": "candles after 00:00 UTC that decisions are counted from",
     "max_position": "share of the symbol's capital",
     "max_drawdown": "fall from the peak, as a share, that sells everything and halts",
     "stop_loss": "share below the average entry",
@@ -36,17 +37,17 @@ MEANINGS = {
 """What each parameter counts, shortly; strategy/parameters.py says it in full, with ranges."""
 
 
-def add_conditions(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    """Declare an option for each parameter. default: what stands where one is not given, when not the usual value."""
+def add_conditions(parser: argparse.ArgumentParser) -> None:
+    """Declare an option for each parameter; what is not given is what the ensemble was trained under."""
     for title, record in (("strategy", StrategyParameters), ("risk", RiskLimits), ("costs", CostModel)):
         group = parser.add_argument_group(title)
         for field in fields(record):
             option = f"--{field.name.replace('_', '-')}"
-            meaning = f"{MEANINGS[field.name]} (default {field.default if default is None else default})"
+            meaning = f"{MEANINGS[field.name]} (default: what the ensemble was trained under)"
             group.add_argument(option, type=type(field.default), metavar="VALUE", help=meaning)
 
 
-def conditions_of(args: argparse.Namespace, base: Conditions) -> Conditions:
+def changed_by(args: argparse.Namespace, base: Conditions) -> Conditions:
     """Return `base` with what was given changed. Raises InvalidParameters for a value out of its range."""
 
     def changed(record: Any) -> Any:  # noqa: ANN401 - one of the three records
@@ -54,12 +55,3 @@ def conditions_of(args: argparse.Namespace, base: Conditions) -> Conditions:
         return replace(record, **given)
 
     return Conditions(strategy=changed(base.strategy), limits=changed(base.limits), costs=changed(base.costs))
-
-
-def trained_under(manifest: BundleManifest) -> Conditions:
-    """Return the conditions that a bundle says it was trained under. Raises InvalidParameters for other keys."""
-    return Conditions(
-        strategy=StrategyParameters.from_json(manifest.strategy),
-        limits=RiskLimits.from_json(manifest.risk),
-        costs=CostModel.from_json(manifest.costs),
-    )

@@ -25,7 +25,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_depth(parser.add_argument_group("what is done"))
     _add_readiness(parser.add_argument_group("readiness"))
     add_look_ahead(parser.add_argument_group("look-ahead"))
-    add_conditions(parser, default="what the bundle was trained under")
+    add_conditions(parser)
     parser.add_argument(
         "--ledger", type=Path, metavar="FILE", help="of trials (default: $SACD_TRIALS, or models/trials.jsonl)"
     )

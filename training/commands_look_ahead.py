@@ -10,9 +10,9 @@ from strategy.candle_table import CandleTable
 from strategy.features import WINDOW
 from strategy.trader import Setup
 from training import look_ahead
-from training.bundles import read_serving_bundle, reference_of
+from training.bundles import conditions_of, read_serving_bundle, reference_of
 from training.commands_common import EXIT_NO, minute, needs_extra, read_candles
-from training.commands_conditions import conditions_of, trained_under
+from training.commands_conditions import changed_by
 from training.console import counted, make_console, print_json, progress
 from training.errors import TrainingError
 from training.look_ahead_decisions import MOMENTS as DECISION_MOMENTS
@@ -112,7 +112,7 @@ def _target(args: argparse.Namespace) -> Target:
 
 def _market(args: argparse.Namespace, tables: Sequence[CandleTable]) -> tuple[Bundle, Setup]:
     bundle = read_serving_bundle(args.model)
-    setup = setup_of(tables, conditions_of(args, trained_under(bundle.manifest)), "look-ahead")
+    setup = setup_of(tables, changed_by(args, conditions_of(bundle.manifest)), "look-ahead")
     trained = bundle.manifest.training.timeframe
     if trained != setup.timeframe.name:
         raise TrainingError(

@@ -6,10 +6,10 @@ from pathlib import Path
 from training.commands_common import add_candles, add_json, add_span, as_moment, as_numbers, needs_extra
 from training.commands_trials import add_ledger
 
-PRESETS = ("compact", "quick", "optimized", "improved", "advanced")
-REWARDS = ("guide", "timing", "log-return", "differential-sharpe")
+PRESETS = ("trend", "compact", "quick", "optimized", "improved", "advanced")
+REWARDS = ("guide", "timing", "log-return", "differential-sharpe", "trend")
 ALGORITHMS = ("sac", "ppo", "a2c", "dqn")
-DEFAULT_PRESET = "compact"
+DEFAULT_PRESET = "trend"
 _ON_OFF = ("on", "off")
 
 
@@ -31,9 +31,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 def _add_learning(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--preset", metavar="NAME", help=f"{', '.join(PRESETS)} (default {DEFAULT_PRESET})")
     group.add_argument("--reward", metavar="NAME", help=f"{', '.join(REWARDS)} (default: the preset's)")
-    group.add_argument(
-        "--steps", type=int, metavar="N", help="candles each member practises on (default: the preset's)"
-    )
+    group.add_argument("--steps", type=int, metavar="N", help="decisions each member practises (default: the preset's)")
     group.add_argument(
         "--set",
         dest="texts",
@@ -70,7 +68,8 @@ def _add_ensemble(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--spread",
         choices=_ON_OFF,
-        help="draw each member's learning rate (x 0.5 to 1.5) and gamma (0.99 to 0.999) as well (default on)",
+        help="draw each member's learning rate (x 0.5 to 1.5) and gamma (0.99 to 0.999; trend: 0.92 to 0.98) as well "
+        "(default on)",
     )
     group.add_argument(
         "--weighting", choices=("equal", "score"), help="of the votes: equal, or by exp(score) (default equal)"

@@ -80,6 +80,9 @@ def _asked(args: argparse.Namespace) -> _Asked:
         seed=0,
         steps=steps,
         settings=preset.settings,
+        conditions=preset.conditions,
+        episode=preset.episode,
+        randomisation=preset.randomisation,
         reward=reward_named(preset.reward if args.reward is None else args.reward),
     )
     plan = ComparePlan(

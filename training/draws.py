@@ -16,7 +16,7 @@ from training.history import History
 class Drawn:
     """One episode. market: index of the history.  start, end: indices of its candles.  fee, slippage: factors.
 
-    delay: candles by which votes take effect later.
+    delay: decisions by which votes take effect later.  offset: of decisions, in candles; None is the setup's.
     """
 
     market: int
@@ -25,12 +25,17 @@ class Drawn:
     fee: float
     slippage: float
     delay: int
+    offset: int | None = None
 
 
 class Draws:
     """Draws episodes of given histories from any generator."""
 
-    def __init__(self, histories: Sequence[History], episode: Episode, randomisation: Randomisation) -> None:
+    def __init__(
+        self, histories: Sequence[History], episode: Episode, randomisation: Randomisation, decide_every: int = 1
+    ) -> None:
+        """decide_every: of the strategy parameters; where the offset varies, each episode draws one below it."""
+        self._decide_every = decide_every
         self._symbols = [history.symbol for history in histories]
         self._lasts = [len(history.candles) - 2 for history in histories]
         self._episode, self._length = episode, episode.length
@@ -67,7 +72,9 @@ class Draws:
         fee, slippage = (low if low == high else rng.uniform(low, high) for low, high in self._varied.rates)
         most = self._varied.most_delay
         delay = int(rng.integers(most + 1)) if most else 0
-        return Drawn(market=market, start=start, end=end, fee=fee, slippage=slippage, delay=delay)
+        varies = self._varied.offset and self._decide_every > 1
+        offset = int(rng.integers(self._decide_every)) if varies else None
+        return Drawn(market=market, start=start, end=end, fee=fee, slippage=slippage, delay=delay, offset=offset)
 
     def __repr__(self) -> str:
         """Return what is drawn from, in words that are equal when it is."""

@@ -27,6 +27,7 @@ from training.market import first_symbols, setup_of
 from training.member import MemberProgress
 from training.member_task import Candidate, Candles, Job, train_candidate
 from training.plan import MemberPlan
+from training.presets import GUIDE_GAMMAS
 from training.ranges import require
 from training.reference import reference_of
 from training.run_directory import REPORT, RunDirectory
@@ -37,7 +38,6 @@ from training.workers import End, Outcome, Pool, Task
 MOST_MEMBERS = 100  # what a bundle may hold, see daemon/models.py
 EXPORTED = ("sac",)
 _RATE_FACTORS = (0.5, 1.5)
-_GAMMAS = (0.99, 0.999)
 _ROW_BYTES = 8 * N_OBSERVATION + 3 * 4 + 3 * 4  # two observations, an action, reward, done and timeout, all float32
 _STATE_BYTES = 32 * 2**20
 
@@ -50,8 +50,8 @@ class EnsemblePlan:
     """All that decides a bundle, besides the candles.
 
     member: what the members have in common.  seed: what they differ by is drawn from it.  spread: whether learning rate
-    and gamma differ too.  held: candles set apart to score them.  gates: None takes every member that can be exported.
-    curriculum: None practises on all candles at once.
+    and gamma differ too.  gammas: between which gamma then lies.  held: candles set apart to score them.
+    gates: None takes every member that can be exported.  curriculum: None practises on all candles at once.
     Raises TrainingError for impossible values.
     """
 
@@ -59,6 +59,7 @@ class EnsemblePlan:
     members: int = 3
     seed: int = 1
     spread: bool = True
+    gammas: tuple[float, float] = GUIDE_GAMMAS
     held: HeldOut = field(default_factory=HeldOut)
     weighting: str = "equal"
     gates: Gates | None = field(default_factory=Gates)
@@ -67,6 +68,8 @@ class EnsemblePlan:
     def __post_init__(self) -> None:
         require("--members", self.members, 1, MOST_MEMBERS)
         require("--seed", self.seed, 0, 2**63 - 1)
+        for gamma in self.gammas:
+            require("gammas", gamma, 0.0, 1.0)
         if self.member.algorithm not in EXPORTED:
             raise TrainingError(
                 f"--algorithm {self.member.algorithm}: a bundle holds actors as SAC trains them (a squashed mean of "
@@ -113,7 +116,7 @@ def member_plans(plan: EnsemblePlan) -> list[MemberPlan]:
     """Return the plan of each member; that of member i depends on the seed and i, not on how many there are.
 
     Drawn: the seed; with `spread` also the factor of both learning rates, uniform in 0.5 .. 1.5, and gamma, uniform in
-    0.99 .. 0.999. The draws are words of NumPy's SeedSequence, which promises never to change them.
+    the plan's `gammas`. The draws are words of NumPy's SeedSequence, which promises never to change them.
     """
     return [_drawn(plan, index) for index in range(plan.members)]
 
@@ -128,7 +131,7 @@ def _drawn(plan: EnsemblePlan, index: int) -> MemberPlan:
             settings,
             learning_rate=settings.learning_rate * factor,
             final_learning_rate=None if final is None else final * factor,
-            gamma=_between(_GAMMAS, gamma),
+            gamma=_between(plan.gammas, gamma),
         )
     return replace(plan.member, seed=seed, settings=settings)
 

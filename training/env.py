@@ -50,7 +50,9 @@ class TradingEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._desk = np.zeros(1, DESK)
         records = self._desk["account"]
         self.accounts = Accounts(histories, setup, records, cash=cash, reward=reward, reference=reference)
-        self._draws = Draws(histories, episode or Episode(), randomisation or Randomisation())
+        self._draws = Draws(
+            histories, episode or Episode(), randomisation or Randomisation(), setup.strategy.decide_every
+        )
         self.observation_space = observation_space()
         self.action_space = action_space()
         self._components = records["components"][0]

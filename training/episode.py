@@ -43,19 +43,23 @@ class Randomisation:
     """What differs from episode to episode, so that a policy does not lean on one broker's exact terms.
 
     fee, slippage: bounds of factors drawn uniformly at each reset, by which the cost model's rates are multiplied.
-    most_delay: candles by which what the policy says is acted upon later; each reset draws 0 .. most_delay.  While the
-    first answers are still on their way nobody votes, as on a window that is not full. Stops and limits are not
-    delayed.  The default varies nothing.
+    most_delay: decisions by which what the policy says is acted upon later; each reset draws 0 .. most_delay.  While
+    the first answers are still on their way nobody votes, as on a window that is not full. Stops and limits are not
+    delayed.  offset: whether each reset draws the hour of decisions, where not every candle has one (`decide_every`).
+    The default varies nothing.
     """
 
     fee: tuple[float, float] = (1.0, 1.0)
     slippage: tuple[float, float] = (1.0, 1.0)
     most_delay: int = 0
+    offset: bool = False
 
     def __post_init__(self) -> None:
         _require_bounds("randomised fee factors", self.fee)
         _require_bounds("randomised slippage factors", self.slippage)
-        require("randomised most_delay (candles)", self.most_delay, 0, _MOST_DELAY)
+        require("randomised most_delay (decisions)", self.most_delay, 0, _MOST_DELAY)
+        if not isinstance(self.offset, bool):
+            raise TrainingError(f"randomised offset {self.offset!r}: give true or false")
 
     @property
     def rates(self) -> tuple[tuple[float, float], tuple[float, float]]:

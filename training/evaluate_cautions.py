@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 from strategy.candle_table import CandleTable
 from strategy.manifest import BundleManifest
+from training.bundles import conditions_of
 from training.commands_common import day
-from training.commands_conditions import trained_under
 from training.market import Conditions
 from training.readiness import Thresholds
 from training.track import Track
@@ -57,7 +57,7 @@ def _of_symbols(manifest: BundleManifest, tables: Sequence[CandleTable], track: 
 
 
 def _of_terms(manifest: BundleManifest, conditions: Conditions, thresholds: Thresholds) -> Iterator[str]:
-    usual = trained_under(manifest)
+    usual = conditions_of(manifest)
     pairs = ((conditions.strategy, usual.strategy), (conditions.limits, usual.limits), (conditions.costs, usual.costs))
     changed = [text for ours, theirs in pairs for text in _changes(asdict(ours), asdict(theirs))]
     if changed:

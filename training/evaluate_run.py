@@ -9,9 +9,9 @@ from pathlib import Path
 
 from strategy.bundle import Bundle
 from strategy.candle_table import CandleTable
-from training.bundles import read_serving_bundle
+from training.bundles import conditions_of, read_serving_bundle
 from training.commands_common import EXIT_NO, cut, day, needs_extra, read_files, when
-from training.commands_conditions import MEANINGS, conditions_of, trained_under
+from training.commands_conditions import MEANINGS, changed_by
 from training.commands_evaluate import DEFAULT_DRAWS, DEFAULT_FOLDS, REFITS
 from training.console import make_console, print_json, progress
 from training.errors import TrainingError
@@ -86,7 +86,7 @@ def _asked(args: argparse.Namespace, bundle: Bundle) -> Asked:
 
 
 def _conditions(args: argparse.Namespace, bundle: Bundle) -> Conditions:
-    return conditions_of(args, trained_under(bundle.manifest))
+    return changed_by(args, conditions_of(bundle.manifest))
 
 
 def _require_one_timeframe(tables: Sequence[CandleTable], trained: str) -> None:

@@ -42,7 +42,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stress:
-    """The whole span again under other terms. cost: factor on fees and slippage.  delay: candles that votes are late."""
+    """The whole span again under other terms. cost: factor on fees and slippage.  delay: candles votes are late."""
 
     cost: float
     delay: int
@@ -66,8 +66,9 @@ class Bootstrap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deflated:
-    """The deflated Sharpe ratio, a probability. trials: of the ledger.  spread: standard deviation of their Sharpe
-    ratios, annualised.  chance: the annualised Sharpe ratio that the best of so many is expected to have by chance.
+    """The deflated Sharpe ratio, a probability.
+
+    trials: of the ledger.  spread: standard deviation of their Sharpe ratios, annualised.  chance: the annualised Sharpe ratio that the best of so many is expected to have by chance.
     probabilistic: the same without deflation, against 0.  days_needed: how long a track record of this Sharpe ratio
     must be to exceed 0 with 95 %.
     """
@@ -156,7 +157,9 @@ class SymbolCurves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """What the report draws. day_ms: (n,) midnight that ends each UTC day.  equity: by name, (n,) in multiples of the
+    """What the report draws.
+
+    day_ms: (n,) midnight that ends each UTC day.  equity: by name, (n,) in multiples of the
     cash at the beginning; "ensemble" and every baseline.  exposure: (n,) of the ensemble.  costs: (n,) fees and
     slippage so far, as shares of the cash at the beginning.
     """

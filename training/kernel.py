@@ -20,7 +20,7 @@ from training.kernel_costs import (
     selling_price,
     sum_of_lots,
 )
-from training.kernel_decision import Mean, alone, decide, kind_of, mean_of, warm_up
+from training.kernel_decision import Mean, alone, decide, is_due, kind_of, mean_of, size_cap, wait, warm_up
 from training.kernel_records import LONGEST_DELAY, Record, Records
 from training.kernel_risk import (
     after_round_trip,
@@ -148,6 +148,8 @@ def _judge(market: Record, account: Record, candle: Record, mean: Mean, voted: b
     """Turn votes, or nobody's, into a decision on the present candle, and that into an order and a stop."""
     if voted:
         decide(market, account, mean, account.exposure, candle.volatility)
+        if not is_due(market, account, candle.close_ms):
+            wait(account, account.exposure)
     else:
         warm_up(account, account.exposure)
     assess(market, account, candle.distance if candle.is_valid else 0.0, candle.close_ms)
@@ -180,7 +182,7 @@ def go_on(tape: Records, market: Record, account: Record) -> None:
 def step(  # noqa: PLR0917 - compiled code takes its arguments by position
     tape: Records, market: Record, account: Record, direction: float, size: float, confidence: float
 ) -> tuple[float, int]:
-    """Decide on the present candle and go to the next one that can be seen.
+    """Decide on the present candle and go to the next one that can be seen and that a decision falls on.
 
     Returns the reward and flags. NOT_FINITE: the action is no number, and nothing happened.  OVER: the episode had
     ended before, and nothing happened.  INEXACT: a quantity was beyond what rounding tells apart.
@@ -191,11 +193,12 @@ def step(  # noqa: PLR0917 - compiled code takes its arguments by position
         return 0.0, NOT_FINITE
     before, price = account.equity, account.mark
     account.traded = 0.0
-    mean, voted = _vote(tape, account, direction, size, confidence)
-    _judge(market, account, tape[account.at], mean, voted)
+    mean, voted = _vote(tape, market, account, direction, size, confidence)
+    candle = tape[account.at]
+    _judge(market, account, candle, mean, voted)
+    verdict, astray = account.verdict, _astray(market, account, candle)
     go_on(tape, market, account)
-    verdict = account.verdict
-    while account.at < account.end and not tape[account.at].is_valid:
+    while account.at < account.end and not _is_asked(market, account, tape[account.at]):
         _judge(market, account, tape[account.at], _NOBODY, False)
         go_on(tape, market, account)
     account.verdict = verdict
@@ -207,6 +210,7 @@ def step(  # noqa: PLR0917 - compiled code takes its arguments by position
         account.drawdown,
         account.traded * (account.fee_rate + account.slippage_rate) / before,
         kind_of(direction),
+        astray,
         account.components,
     )
     account.steps += 1
@@ -220,9 +224,23 @@ def step(  # noqa: PLR0917 - compiled code takes its arguments by position
 
 
 @compiled
-def _vote(tape: Records, account: Record, direction: float, size: float, confidence: float) -> tuple[Mean, bool]:
+def _astray(market: Record, account: Record, candle: Record) -> float:
+    """Return by how much the exposure that is wanted exceeds the trend rule's, as a share of max_position."""
+    return float((account.target - candle.trend * size_cap(market, candle.volatility)) / market.max_position)
+
+
+@compiled
+def _is_asked(market: Record, account: Record, candle: Record) -> bool:
+    """Tell whether the policy is asked on a candle: it shows something, and a decision falls on it."""
+    return candle.is_valid != 0 and is_due(market, account, candle.close_ms)
+
+
+@compiled
+def _vote(  # noqa: PLR0917 - compiled code takes its arguments by position
+    tape: Records, market: Record, account: Record, direction: float, size: float, confidence: float
+) -> tuple[Mean, bool]:
     """Return the vote that takes effect now, and whether there is one: the first may still be under way."""
-    if not tape[account.at].is_valid:
+    if not _is_asked(market, account, tape[account.at]):
         return _NOBODY, False
     if account.delay == 0:
         return alone(direction, size, confidence), True

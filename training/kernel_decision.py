@@ -17,6 +17,7 @@ from training.reward import ActionKind
 _BUY, _SELL, _HOLD = int(ActionKind.BUY), int(ActionKind.SELL), int(ActionKind.HOLD)
 _VOTED, _NEUTRAL = code(VerdictReason.VOTED), code(VerdictReason.NEUTRAL)
 _DISAGREEMENT, _DEAD_BAND = code(VerdictReason.DISAGREEMENT), code(VerdictReason.DEAD_BAND)
+_BETWEEN = code(VerdictReason.BETWEEN_DECISIONS)
 _EDGE_BELOW_COST, _WARMING_UP = code(VerdictReason.EDGE_BELOW_COST), code(VerdictReason.WARMING_UP)
 
 Mean = tuple[float, float, float, float]
@@ -77,6 +78,18 @@ def warm_up(account: Record, exposure: float) -> None:
 
 
 @compiled
+def is_due(market: Record, account: Record, close_ms: int) -> bool:
+    """Tell whether a decision falls on the candle that closes then."""
+    return bool((close_ms // market.span_ms - account.decide_offset) % market.decide_every == 0)
+
+
+@compiled
+def wait(account: Record, exposure: float) -> None:
+    """Note that what was voted is not acted upon, for no decision falls on the candle."""
+    account.target, account.verdict = exposure, _BETWEEN
+
+
+@compiled
 def decide(market: Record, account: Record, mean: Mean, exposure: float, volatility: float) -> None:
     """Note action, target exposure and reason; the action is what was voted even where no trade follows."""
     account.action, account.target = _HOLD, exposure
@@ -96,6 +109,14 @@ def decide(market: Record, account: Record, mean: Mean, exposure: float, volatil
 
 
 @compiled
+def size_cap(market: Record, volatility: float) -> float:
+    """Return the largest exposure that sizing allows. volatility: standard deviation of returns per candle."""
+    annual = volatility * market.root_year
+    allowed = market.volatility_target / annual if annual > 0.0 else 1.0
+    return float(min(market.max_position, allowed))
+
+
+@compiled
 def _lower(market: Record, account: Record, exposure: float, step: float) -> None:
     target = exposure + step
     if target < market.dead_band:
@@ -110,9 +131,7 @@ def _lower(market: Record, account: Record, exposure: float, step: float) -> Non
 def _raise(  # noqa: PLR0917 - compiled code takes its arguments by position
     market: Record, account: Record, exposure: float, step: float, volatility: float, confidence: float
 ) -> None:
-    annual = volatility * market.root_year
-    allowed = market.volatility_target / annual if annual > 0.0 else 1.0
-    target = min(exposure + step, market.max_position, allowed)
+    target = min(exposure + step, size_cap(market, volatility))
     if target - exposure < market.dead_band:
         account.verdict = _DEAD_BAND
         return

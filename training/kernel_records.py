@@ -18,6 +18,7 @@ from training.errors import TrainingError
 from training.history import History
 from training.kernel_rounding import decimal_step, is_exact
 from training.reward import COMPONENTS, STATE_SIZE
+from training.trend import trend_shares
 
 Record = Any
 """One record of the arrays below, as compiled code sees it: fields are attributes."""
@@ -43,6 +44,7 @@ CANDLE = np.dtype(
         ("volatility", "f8"),
         ("average_range", "f8"),
         ("distance", "f8"),
+        ("trend", "f8"),
         ("is_valid", "i8"),
         ("row", "f4", (N_FEATURES,)),
     ],
@@ -78,6 +80,7 @@ MARKET = np.dtype(
         ("loss_streak_cooldown", "i8"),
         ("halt_cooldown", "i8"),
         ("out_of_distribution", "f8"),
+        ("decide_every", "i8"),
         ("ruin", "f8"),
         ("reward", "f8", (_N_REWARD,)),
     ],
@@ -94,6 +97,7 @@ ACCOUNT = np.dtype(
         ("fee_rate", "f8"),
         ("slippage_rate", "f8"),
         ("edge_cost", "f8"),
+        ("decide_offset", "i8"),
         # where it is
         ("at", "i8"),
         ("votes_cast", "i8"),
@@ -184,6 +188,7 @@ def _fill(part: Records, history: History, reference: Reference | None) -> None:
         part[name] = table.values[:, column]
     part["volatility"], part["average_range"] = rows.context[:, 0], rows.context[:, 1]
     part["is_valid"], part["row"] = rows.is_valid, rows.values
+    part["trend"] = np.where(rows.is_valid, trend_shares(rows.values), 0.0)
     if reference is not None:
         # Row by row, as the trader measures it: a sum over many rows at once might add in another order.
         for index in np.flatnonzero(rows.is_valid).tolist():

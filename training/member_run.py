@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from training.algorithms import build_model, deterministic_act
+from training.blinding import ignore_unseen
 from training.callbacks import (
     NOT_FINITE,
     BestModel,
@@ -101,6 +102,8 @@ class MemberRun:
         if self._state is None:
             if prepare is not None:
                 prepare(self.model)
+                # What was taken over may read entries that this policy is not to see.
+                ignore_unseen(self.model, self._plan.settings.inputs, self._plan.settings.net_arch)
         elif self._result is not None:
             return self._again(self._state, self._result)
         with self._named():
@@ -192,6 +195,7 @@ def practice_of(histories: Sequence[History], plan: MemberPlan) -> VecEnv:
         episode=plan.episode,
         reward=plan.reward,
         randomisation=plan.randomisation,
+        inputs=plan.settings.inputs,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from training.episode import Episode, Randomisation
 from training.errors import TrainingError
+from training.inputs import require_inputs
 from training.market import Conditions
 from training.ranges import require
 from training.reward import REWARDS, RewardSettings
@@ -32,7 +33,8 @@ class Settings:
     final_learning_rate: what the rate falls to, linearly over the run; None keeps it.  gradient_steps: -1 takes as many
     as there were steps of the environment.  sde_sample_freq: steps after which the noise of gSDE is drawn anew; -1
     draws it at the start of each rollout.  weight_decay: AdamW's; it keeps a policy from becoming so steep that float32
-    rounding moves its answers.  n_envs: accounts practised on together.  Raises TrainingError for impossible values.
+    rounding moves its answers.  n_envs: accounts practised on together.  inputs: names out of `training.inputs.INPUTS`
+    that the policy sees, none for all.  Raises TrainingError for impossible values.
     """
 
     learning_rate: float = 3e-4
@@ -49,6 +51,7 @@ class Settings:
     weight_decay: float = 0.3
     net_arch: tuple[int, ...] = (64, 64)
     n_envs: int = 1
+    inputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, (low, high) in _SETTINGS.items():
@@ -60,6 +63,7 @@ class Settings:
         if not isinstance(self.use_sde, bool):
             raise TrainingError(f"use_sde {self.use_sde!r}: give true or false")
         _require_layers(self.net_arch)
+        require_inputs(self.inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,20 +5,33 @@ ours throughout, `weight_decay`: without it a policy becomes so steep that round
 than 1e-6, and the export refuses it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from strategy.features import TREND_MEANS
+from strategy.parameters import SHIPPED_LIMITS, SHIPPED_STRATEGY
+from training.episode import Episode, Randomisation
 from training.errors import TrainingError
+from training.market import Conditions
 from training.plan import Settings
+
+GUIDE_GAMMAS = (0.99, 0.999)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """One way to train. steps: of the environment, per member.  reward: a name in `REWARDS`.  meaning: for people."""
+    """One way to train. steps: of the environment, per member.  reward: a name in `REWARDS`.  meaning: for people.
+
+    gammas: between which the members of an ensemble differ.  conditions: what the accounts trade under.
+    """
 
     meaning: str
     settings: Settings
     steps: int
     reward: str
+    gammas: tuple[float, float] = GUIDE_GAMMAS
+    conditions: Conditions = field(default_factory=Conditions)
+    episode: Episode = field(default_factory=Episode)
+    randomisation: Randomisation = field(default_factory=Randomisation)
 
 
 _STEPS = 200_000
@@ -53,8 +66,31 @@ _IMPROVED = replace(
 )
 
 PRESETS: dict[str, Preset] = {
+    "trend": Preset(
+        meaning="one decision a day near the rule of trend following; what the shipped ensemble was trained with",
+        settings=Settings(
+            learning_rate=1e-3,
+            buffer_size=200_000,
+            learning_starts=2_000,
+            batch_size=256,
+            tau=0.005,
+            gamma=0.95,
+            train_freq=1,
+            gradient_steps=4,
+            weight_decay=0.1,
+            net_arch=(64, 64),
+            n_envs=16,
+            inputs=(*(f"above_{n}" for n in TREND_MEANS), "volatility_level", "exposure"),
+        ),
+        steps=40_000,
+        reward="trend",
+        gammas=(0.92, 0.98),
+        conditions=Conditions(strategy=SHIPPED_STRATEGY, limits=SHIPPED_LIMITS),
+        episode=Episode(length=4_380),
+        randomisation=Randomisation(offset=True),
+    ),
     "compact": Preset(
-        meaning="small and fast; what the shipped ensemble was trained with",
+        meaning="small and fast, a decision on every candle",
         settings=Settings(
             learning_rate=3e-4,
             buffer_size=200_000,

@@ -26,7 +26,7 @@ NOBODY = -1
 ACTIONS = (Action.HOLD, Action.BUY, Action.SELL)
 """What the numbers of `SymbolTrack.action` stand for: reward.ActionKind's, whose module needs seconds to load."""
 _KINDS = {action: kind for kind, action in enumerate(ACTIONS)}
-_SILENT = frozenset({DecisionReason.WARMING_UP})
+_SILENT = frozenset({DecisionReason.WARMING_UP, DecisionReason.BETWEEN_DECISIONS})
 
 
 def recorded(

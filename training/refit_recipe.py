@@ -5,14 +5,12 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from strategy.errors import InvalidParameters
 from strategy.manifest import BundleManifest
-from training.commands_conditions import trained_under
+from training.bundles import conditions_of
 from training.commands_train import add_train
 from training.ensemble import EnsemblePlan
 from training.errors import TrainingError
 from training.held_out import MOST, HeldOut
-from training.market import Conditions
 from training.plan import MemberPlan
 from training.train_run import plan_of
 
@@ -43,7 +41,7 @@ def recipe_of(manifest: BundleManifest, *, steps: int | None = None) -> Recipe:
     which may have seen the very candles that a refit is scored on.
     """
     plan = _plan(manifest)
-    conditions = _conditions(manifest)
+    conditions = conditions_of(manifest)
     member = replace(plan.member, conditions=conditions)
     if steps is not None:
         member = _shortened(member, steps)
@@ -86,16 +84,6 @@ def _parsed(words: list[str]) -> argparse.Namespace:
     parser = _Parser(prog="sacd train", add_help=False, allow_abbrev=False)
     add_train(parser)
     return parser.parse_args(words)
-
-
-def _conditions(manifest: BundleManifest) -> Conditions:
-    try:
-        return trained_under(manifest)
-    except InvalidParameters as error:
-        raise TrainingError(
-            f"bundle {manifest.short_id}: this version of sacd does not know what it was trained under ({error}): "
-            "train it anew"
-        ) from error
 
 
 def _shortened(member: MemberPlan, steps: int) -> MemberPlan:

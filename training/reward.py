@@ -27,6 +27,8 @@ COMPONENTS = (
     "cost",
     "log_return",
     "differential_sharpe",
+    "variance",
+    "trend",
 )
 """All components in the order of the arrays below; a set weighs those it does not use with 0."""
 
@@ -56,7 +58,7 @@ class ActionKind(IntEnum):
 class RewardSettings:
     """Weights and windows of a reward set. The reward of a candle is the weighted sum of its components.
 
-    The first eight fields are weights, see `COMPONENTS`. scale: multiplies returns and costs, which are shares of
+    The first ten fields are weights, see `COMPONENTS`. scale: multiplies returns and costs, which are shares of
     equity, so that they come near 1.  benchmark_exposure: the constant exposure, as a share of max_position, whose
     return is subtracted: at one half, always buying and never buying are paid alike, and only timing earns.
     drawdown_free: share of the peak that may be lost without a penalty; it grows from there as a square, to 1 at the
@@ -73,6 +75,8 @@ class RewardSettings:
     cost: float = 0.0
     log_return: float = 0.0
     differential_sharpe: float = 0.0
+    variance: float = 0.0
+    trend: float = 0.0
     scale: float = 100.0
     benchmark_exposure: float = 1.0
     drawdown_free: float = 0.05
@@ -110,9 +114,11 @@ REWARDS: dict[str, RewardSettings] = {
     "timing": RewardSettings(excess_return=1.0, drawdown=0.02, scale=200.0, benchmark_exposure=0.5),
     "log-return": RewardSettings(log_return=1.0),
     "differential-sharpe": RewardSettings(differential_sharpe=1.0),
+    "trend": RewardSettings(log_return=1.0, variance=0.2, trend=10.0),
 }
-"""Reward sets by name. guide: the weights of the guide this project implements.  timing: what the shipped ensemble
-learned from.  The other two: logarithmic return, and Moody and Saffell's differential Sharpe ratio.
+"""Reward sets by name. guide: the weights of the guide this project implements.  timing: what a policy earns beyond
+holding half.  log-return, differential-sharpe: logarithmic return, and Moody and Saffell's differential Sharpe ratio.
+trend: what the shipped ensemble learned from: logarithmic return less its risk, near the rule of trend following.
 
 What pays, per 1,000 steps on hourly random walks of 0.5 % an hour that rise, fall (by 0.05 % an hour) or go nowhere:
 
@@ -226,6 +232,18 @@ def differential_sharpe(state: FloatArray, equity_return: float, rate: float) ->
 
 
 @compiled
+def variance_penalty(equity_return: float, scale: float) -> float:
+    """Return the square of the scaled return: what risk costs whose preference falls with its square."""
+    return (scale * equity_return) * (scale * equity_return)
+
+
+@compiled
+def trend_penalty(astray: float) -> float:
+    """Return the square of how far the wanted exposure lies from the trend rule's, as a share of max_position."""
+    return astray * astray
+
+
+@compiled
 def reward(  # noqa: C901, PLR0917 - a line per component; compiled code takes its arguments by position
     parameters: FloatArray,
     state: FloatArray,
@@ -234,6 +252,7 @@ def reward(  # noqa: C901, PLR0917 - a line per component; compiled code takes i
     drawdown: float,
     cost: float,
     action: int,
+    astray: float,
     out: FloatArray,
 ) -> float:
     """Return the reward of one step, with its weighted components in `out`, (len(COMPONENTS),) float64.
@@ -241,7 +260,8 @@ def reward(  # noqa: C901, PLR0917 - a line per component; compiled code takes i
     parameters: of `reward_parameters`.  state: (STATE_SIZE,) float64, all 0 when an episode begins; it is changed.
     equity_return: of the account, after costs.  asset_return: of the symbol.  drawdown: of the account now, >= 0.
     cost: fees and slippage since the last step at the cost model's rates, as a share of the equity then.
-    action: an ActionKind as a plain int.
+    action: an ActionKind as a plain int.  astray: by how much the exposure that was wanted exceeds the trend rule's, as
+    a share of max_position; see `training.trend`.
     """
     scale, spreads = parameters[_SCALE], int(parameters[_SPREAD_WINDOW])
     steps = int(state[_COUNT])
@@ -268,6 +288,10 @@ def reward(  # noqa: C901, PLR0917 - a line per component; compiled code takes i
         out[6] = parameters[6] * scale * log_return(equity_return)
     if parameters[7] != 0.0:
         out[7] = parameters[7] * differential_sharpe(state, equity_return, parameters[_RATE])
+    if parameters[8] != 0.0:
+        out[8] = -parameters[8] * variance_penalty(equity_return, scale)
+    if parameters[9] != 0.0:
+        out[9] = -parameters[9] * trend_penalty(astray)
     total = 0.0
     for index in range(_N):
         total += out[index]

@@ -61,7 +61,9 @@ def rollout(
     """
     accounts = Accounts(histories, setup, np.zeros(len(histories), ACCOUNT), cash=cash, reference=reference)
     for index in range(len(histories)):
-        draws = Draws([histories[index]], Episode(length=None), randomisation or Randomisation())
+        draws = Draws(
+            [histories[index]], Episode(length=None), randomisation or Randomisation(), setup.strategy.decide_every
+        )
         accounts.begin(index, draws.draw(np.random.default_rng(seed + index)), market=index)
     return _Recorder(accounts, [history.symbol for history in histories]).run(act)
 

@@ -33,7 +33,7 @@ class Track:
 
     name: of what decided.  close_ms: (n,) int64, strictly increasing, when each candle closed.  equity: (n + 1,) quote,
     mark to market; first the cash the account began with, before its first candle.  exposure: (n,) share of equity
-    that was invested, all symbols together.  fills: in the order of time, fees in quote.  fees, slippage: quote, in all.
+    that was invested, all symbols together.  fills: in the order of time, fees in quote.  fees, slippage: quote, all.
     """
 
     name: str

@@ -16,6 +16,7 @@ from strategy.decision import THRESHOLD
 from strategy.observation import N_OBSERVATION
 from strategy.order import OrderReport
 from strategy.session import Session
+from strategy.sizing import exposure_cap
 from strategy.trader import Outcome, Reference, Setup, Sight, Trader, Votes
 from training.episode import Episode, Randomisation
 from training.errors import TrainingError
@@ -30,6 +31,7 @@ from training.reward import (
     reward_parameters,
 )
 from training.spaces import action_space, observation_space
+from training.trend import trend_shares
 
 _ALONE = (1.0,)
 
@@ -111,10 +113,12 @@ class TraderEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return self._observation(), {"symbol": history.symbol, "open_ms": history.candles[start].open_ms}
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Decide on the present candle and go to the next one that can be seen."""
+        """Decide on the present candle and go to the next one that can be seen and that a decision falls on."""
         before, price = self.session.trader.portfolio.equity, self._sight.candle.close
+        sight = self._sight
         transition = self.advance(self._votes(action), _ALONE)
-        while self._sight.observation is None and self._at < self._end:
+        astray = self._astray(sight, transition.outcomes[0].verdict.decision.target)
+        while not self._is_asked() and self._at < self._end:
             self._merge(transition, self.advance(None, _ALONE))
         after, costs = self.session.trader.portfolio, self.session.trader.setup.costs
         traded = 0.0
@@ -128,6 +132,7 @@ class TraderEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             after.drawdown,
             traded * (costs.fee_rate + costs.slippage_rate) / before,
             _kind(action),
+            astray,
             self._components,
         )
         components = dict(zip(COMPONENTS, self._components.tolist(), strict=True))
@@ -135,12 +140,29 @@ class TraderEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         is_ruined = after.equity <= 0.1 * self._cash
         return self._observation(), earned, is_ruined, self._at >= self._end, info
 
+    def _astray(self, sight: Sight, target: float) -> float:
+        """Return by how much an exposure exceeds the trend rule's, as a share of max_position."""
+        setup, row = self._setup, sight.row
+        if row is None:
+            share, volatility = 0.0, 0.0
+        else:
+            share, volatility = float(trend_shares(row.values[None])[0]), row.volatility
+        allowed = exposure_cap(setup.strategy, volatility, setup.timeframe.candles_per_year)
+        most = setup.limits.max_position
+        return (target - share * min(most, allowed)) / most
+
     def _votes(self, action: NDArray[np.float32]) -> Votes | None:
         """Return the vote that takes effect now; None while nothing is seen, and while the first are under way."""
-        if self._sight.observation is None:
-            return None  # an episode may be told to start while the window is not full
+        if not self._is_asked():
+            return None  # an episode may start while the window is not full, and between two decisions
         self._under_way.append(np.array(action, np.float32).reshape(1, 3))
         return self._under_way.popleft() if len(self._under_way) > self._delay else None
+
+    def _is_asked(self) -> bool:
+        """Tell whether the policy is asked on the present candle."""
+        setup = self.session.trader.setup
+        is_due = setup.strategy.is_due(self._sight.candle.close_ms, setup.timeframe.span_ms)
+        return is_due and self._sight.observation is not None
 
     def advance(self, votes: Votes | None, weights: tuple[float, ...]) -> Transition:
         """Decide with any number of votes, (n_members, 3), and go one candle on: what `step` does with one vote."""
@@ -168,10 +190,14 @@ class TraderEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         fee, slippage = (low if low == high else self.np_random.uniform(low, high) for low, high in varied.rates)
         self._delay = int(self.np_random.integers(varied.most_delay + 1)) if varied.most_delay else 0
         self._under_way.clear()
+        strategy = setup.strategy
+        if varied.offset and strategy.decide_every > 1:
+            offset = int(self.np_random.integers(strategy.decide_every))
+            strategy = replace(strategy, decide_offset=offset)
         costs = replace(
             setup.costs, fee_rate=setup.costs.fee_rate * fee, slippage_rate=setup.costs.slippage_rate * slippage
         )
-        return replace(setup, costs=costs)
+        return replace(setup, costs=costs, strategy=strategy)
 
     def _observation(self) -> NDArray[np.float32]:
         if self._sight.observation is None:  # the history ends inside a gap

@@ -36,7 +36,7 @@ from training.member import MemberProgress
 from training.member_bars import member_bars
 from training.member_task import Candidate
 from training.plan import MemberPlan, Validation
-from training.presets import preset_named
+from training.presets import Preset, preset_named
 from training.reward import reward_named
 from training.run_directory import REPORT, RunDirectory, refuse_taken, require_space
 from training.run_record import RunRecord, SourceRecord, read_again, records_of, take_again
@@ -159,13 +159,16 @@ def plan_of(args: argparse.Namespace) -> tuple[EnsemblePlan, MemberPlan]:
     """
     held = _held(args)
     base = _base(args, held)
-    spread = args.spread != "off"
+    spread, gammas = args.spread != "off", _preset(args).gammas
     if spread and any(text.partition("=")[0].strip() == "gamma" for text in args.texts or ()):
-        raise TrainingError("--set gamma: each member's gamma is drawn from 0.99 .. 0.999: give --spread off as well")
+        low, high = gammas
+        told = f"each member's gamma is drawn from {low} .. {high}"
+        raise TrainingError(f"--set gamma: {told}: give --spread off as well")
     plan = EnsemblePlan(
         member=_scored(apply(base, args.texts or ()), args, held),
         held=held,
         spread=spread,
+        gammas=gammas,
         gates=_gates(args),
         curriculum=_curriculum(args),
         **_given(members=args.members, seed=args.seed, weighting=args.weighting),
@@ -173,8 +176,12 @@ def plan_of(args: argparse.Namespace) -> tuple[EnsemblePlan, MemberPlan]:
     return plan, base
 
 
+def _preset(args: argparse.Namespace) -> Preset:
+    return preset_named(DEFAULT_PRESET if args.preset is None else args.preset)
+
+
 def _base(args: argparse.Namespace, held: HeldOut) -> MemberPlan:
-    preset = preset_named(DEFAULT_PRESET if args.preset is None else args.preset)
+    preset = _preset(args)
     steps = preset.steps if args.steps is None else args.steps
     if steps < 1:
         raise TrainingError(f"--steps {steps}: give at least 1")
@@ -183,6 +190,9 @@ def _base(args: argparse.Namespace, held: HeldOut) -> MemberPlan:
         seed=0,
         steps=steps,
         settings=preset.settings,
+        conditions=preset.conditions,
+        episode=preset.episode,
+        randomisation=preset.randomisation,
         reward=reward_named(preset.reward if args.reward is None else args.reward),
         # Short runs are scored too.
         validation=replace(usual, every=min(usual.every, steps)) if held.is_any else None,

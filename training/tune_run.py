@@ -124,6 +124,9 @@ def _base(args: argparse.Namespace) -> MemberPlan:
         seed=0,
         steps=steps,
         settings=preset.settings,
+        conditions=preset.conditions,
+        episode=preset.episode,
+        randomisation=preset.randomisation,
         reward=REWARDS[name],
         validation=Validation(every=max(1, steps // _CHECKS)),
     )

@@ -26,6 +26,7 @@ from training.draws import Draws
 from training.episode import Episode, Randomisation
 from training.errors import TrainingError
 from training.history import History
+from training.inputs import mask_of
 from training.kernel_records import ACCOUNT
 from training.reward import RewardSettings
 from training.spaces import action_space, observation_space
@@ -50,18 +51,25 @@ class VectorTradingEnv(VecEnv):
         reward: RewardSettings | None = None,
         randomisation: Randomisation | None = None,
         reference: Reference | None = None,
+        inputs: Sequence[str] = (),
     ) -> None:
-        """setup.instruments must hold the symbol of every history; cash: quote. Raises TrainingError."""
+        """setup.instruments must hold the symbol of every history; cash: quote. Raises TrainingError.
+
+        inputs: names of the entries of an observation that are shown, none for all; the others are 0.
+        """
         if n_envs < 1:
             raise TrainingError(f"n_envs {n_envs}: give at least 1 account")
         self.accounts = Accounts(
             histories, setup, np.zeros(n_envs, ACCOUNT), cash=cash, reward=reward, reference=reference
         )
-        self._draws = Draws(histories, episode or Episode(), randomisation or Randomisation())
+        self._draws = Draws(
+            histories, episode or Episode(), randomisation or Randomisation(), setup.strategy.decide_every
+        )
         self._generators: list[np.random.Generator | None] = [None] * n_envs
         self._flags = np.zeros(n_envs, np.uint8)
         self._quiet: list[dict[str, Any]] = [{} for _ in range(n_envs)]
         self._actions = np.zeros((n_envs, 3), np.float32)
+        self._mask = mask_of(inputs) if inputs else None
         self._started_s = time.perf_counter()
         accounts = self.accounts
         self._arrays = accounts.tape, accounts.markets, accounts.records
@@ -91,6 +99,7 @@ class VectorTradingEnv(VecEnv):
         self._reset_options()
         observations = np.empty((self.num_envs, N_OBSERVATION), np.float32)
         kernel_calls.observe_all(*self._arrays, observations)
+        self._hide(observations)
         return observations
 
     def step_async(self, actions: NDArray[Any]) -> None:
@@ -107,6 +116,7 @@ class VectorTradingEnv(VecEnv):
         observations = np.empty((self.num_envs, N_OBSERVATION), np.float32)
         rewards, flags = np.empty(self.num_envs, np.float32), self._flags
         together = kernel_calls.step_all(*self._arrays, self._actions, observations, rewards, flags)
+        self._hide(observations)
         infos = self._quiet.copy()
         if together == 0:
             return observations, rewards, np.zeros(self.num_envs, np.bool_), infos
@@ -132,7 +142,13 @@ class VectorTradingEnv(VecEnv):
         self._begin(index, {})
         record["components"] = components
         kernel_calls.observe_at(*self._arrays, index, observation)
+        self._hide(observation)
         return info
+
+    def _hide(self, observations: NDArray[np.float32]) -> None:
+        """Set to 0, in place, what the policy is not to see."""
+        if self._mask is not None:
+            observations *= self._mask
 
     def _begin(self, index: int, options: Mapping[str, Any]) -> None:
         generator = self._generators[index]

@@ -50,10 +50,10 @@ async def test_a_place_that_may_trade_passes_and_the_venue_is_closed(place: Plac
     results = await run_checks(load_live(place), made)
     assert failed(results) == {}
     assert [result.name for result in results] == [
-        "configuration", "ensemble", "state directory", "journal", "market", "http", "money", "disk", "time sync",
-        "rate budget", "credentials", "one instance", "readiness", "exchange", "stop orders", "user stream",
-        "dead-man switch", "key", "balance", "withdrawal", "trading", "key addresses", "clock", f"market {BTC}", "fees",
-        "open orders",
+        "configuration", "ensemble", "state directory", "journal", "market", "conditions", "http", "money", "disk",
+        "time sync", "rate budget", "credentials", "one instance", "readiness", "exchange", "stop orders",
+        "user stream", "dead-man switch", "key", "balance", "withdrawal", "trading", "key addresses", "clock",
+        f"market {BTC}", "fees", "open orders",
     ]  # fmt: skip
     assert made.config is not None
     assert made.config.credentials() == {"apiKey": KEY, "secret": SECRET}
@@ -118,3 +118,18 @@ def test_the_first_that_is_not_good_decides_how_a_start_ends_and_all_are_told(co
 
 def test_a_good_result_ends_nothing() -> None:
     assert GOOD.to_json() == {"name": "a", "is_good": True, "detail": "well", "is_warning": False, "exit_code": 0}
+
+
+async def test_conditions_that_the_ensemble_was_not_trained_under_are_a_warning_that_names_them(place: Place) -> None:
+    results = await run_checks(load_live(place, strategy={"decide_every": 6}), _Made())
+    (found,) = (result for result in results if result.name == "conditions")
+    assert (found.is_good, found.is_warning, exit_code_of(results)) == (True, True, 0)
+    told = "not what the ensemble was trained under: strategy.decide_every = 6, trained under 1; "
+    assert found.detail.startswith(told)
+
+
+async def test_an_ensemble_that_cannot_be_read_says_so_once(place: Place) -> None:
+    (place.model / "manifest.json").write_text("{}")
+    results = await run_checks(load_live(place), _Made())
+    assert "ensemble" in failed(results)
+    assert "conditions" not in [result.name for result in results]

@@ -21,7 +21,7 @@ from daemon.config_mistakes import every_key
 from daemon.errors import ConfigError
 from strategy.candle import Timeframe
 from strategy.instrument import Instrument
-from strategy.parameters import CostModel, RiskLimits, StrategyParameters
+from strategy.parameters import SHIPPED_LIMITS, SHIPPED_STRATEGY, CostModel
 
 COMMITTED = Path(__file__).parents[2] / "config.toml"
 TEXT = COMMITTED.read_text("utf-8")
@@ -102,15 +102,15 @@ def test_the_committed_file_explains_every_key() -> None:
             assert re.search(r"#\s\S.{15}", line[0]), f"{section}.{key} has no comment"
 
 
-def test_limits_and_costs_of_the_committed_file_are_the_programs_defaults(home: Path) -> None:
+def test_limits_and_costs_of_the_committed_file_are_what_the_shipped_ensemble_was_trained_under(home: Path) -> None:
     config = load(home)
-    assert config.risk_limits() == RiskLimits()
+    assert config.risk_limits() == SHIPPED_LIMITS
     assert config.cost_model() == CostModel()
-    assert config.strategy_parameters() == StrategyParameters()
+    assert config.strategy_parameters() == SHIPPED_STRATEGY
     raw = tomllib.loads(TEXT)
-    assert raw["risk"] == asdict(RiskLimits())
+    assert raw["risk"] == asdict(SHIPPED_LIMITS)
     assert raw["execution"] == asdict(CostModel())
-    assert {key: value for key, value in raw["strategy"].items() if key != "model"} == asdict(StrategyParameters())
+    assert {key: value for key, value in raw["strategy"].items() if key != "model"} == asdict(SHIPPED_STRATEGY)
 
 
 def test_one_key_turns_it_into_paper_trading_on_an_exchange(home: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_journal_replays_without_a_difference(traded: Place) -> None:
 
 
 async def test_a_live_journal_replays_without_a_difference_whatever_the_venue_did(tmp_path: Path) -> None:
-    place, venue = make_place(tmp_path), TinyVenue(seed=3)
+    place, venue = make_place(tmp_path), TinyVenue(seed=4)
     account = await LiveAccount.open(place.config, venue)
     await account.trade(HISTORY + 60)
     await account.engine.command("flatten", "test")

@@ -22,9 +22,10 @@ ROOT = Path(__file__).parents[2]
 BTC, ETH = "BTC/USDT", "ETH/USDT"
 SYMBOLS = (BTC, ETH)
 _BUSY = {
-    "strategy": {"dead_band": 0.01, "edge_multiple": 0.0, "disagreement_limit": 1.0, "volatility_target": 5.0},
-    "risk": {"max_orders_per_day": 1000, "max_turnover_per_day": 1000.0, "stop_loss": 0.02, "stop_cooldown": 1,
-             "loss_streak": 50, "daily_loss": 0.5, "max_drawdown": 0.25, "halt_cooldown": 24},
+    "strategy": {"decide_every": 1, "dead_band": 0.01, "edge_multiple": 0.0, "disagreement_limit": 1.0,
+                 "volatility_target": 5.0},
+    "risk": {"max_orders_per_day": 1000, "max_turnover_per_day": 1000.0, "stop_loss": 0.02, "stop_atr_multiple": 8.0,
+             "stop_cooldown": 1, "loss_streak": 50, "daily_loss": 0.5, "max_drawdown": 0.25, "halt_cooldown": 24},
 }  # fmt: skip
 """Limits loose enough that most votes become orders, stops near enough to be hit, a halt that resumes by itself."""
 

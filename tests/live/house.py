@@ -38,7 +38,8 @@ KEY, SECRET = "canary4KEY7qXv2bnzT8wLmRs3KdHpYcJ", "Y2FuYXJ5OVNFQ1JFVGc1ZlF6cjZW
 """What no file, log or answer may ever show."""
 PRICES = {"BTC/USDT": "20000", "ETH/USDT": "1500"}
 _LOOSE = {
-    "strategy": {"dead_band": 0.01, "edge_multiple": 0.0, "disagreement_limit": 1.0, "volatility_target": 10.0},
+    "strategy": {"decide_every": 1, "dead_band": 0.01, "edge_multiple": 0.0, "disagreement_limit": 1.0,
+                 "volatility_target": 10.0},
     "risk": {"max_orders_per_day": 100_000, "max_turnover_per_day": 10_000.0, "stop_loss": 0.02, "stop_cooldown": 1,
              "stop_atr_multiple": 0.0, "loss_streak": 50, "daily_loss": 0.9, "max_drawdown": 0.8,
              "out_of_distribution": 1_000.0, "stale_feed_s": 600.0},

@@ -275,3 +275,22 @@ def test_members_of_one_mind_decide_as_one_would(rule: Rule, vote: Vote, exposur
 
 def test_votes_lie_in_the_documented_box() -> None:
     assert (ACTION_LOW, ACTION_HIGH) == ((-1.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+# ---- between two decisions --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("vote", [(0.9, 1.0, 1.0), (-0.9, 1.0, 1.0), (0.0, 1.0, 1.0)], ids=["buy", "sell", "hold"])
+def test_between_decisions_the_exposure_stays_and_what_was_voted_is_still_told(vote: Vote) -> None:
+    due = decided(RULE, vote, exposure=0.2)
+    waits = decide(RULE, BTC, np.array([vote], np.float32), 0.2, CALM, is_due=False)
+    assert (waits.target, waits.reason) == (0.2, DecisionReason.BETWEEN_DECISIONS)
+    assert (waits.action, waits.exposure) == (due.action, 0.2)
+
+
+def test_without_votes_a_candle_between_decisions_is_still_one_of_warming_up() -> None:
+    waits = decide(RULE, BTC, None, 0.2, CALM, is_due=False)
+    assert (waits.target, waits.reason) == (0.2, DecisionReason.WARMING_UP)
+
+
+def test_votes_that_are_no_numbers_are_refused_between_decisions_too() -> None:
+    with pytest.raises(StrategyError):
+        decide(RULE, BTC, np.array([[math.nan, 1.0, 1.0]], np.float32), 0.2, CALM, is_due=False)

@@ -18,6 +18,8 @@ from strategy.features import FEATURE_NAMES, WINDOW, compute
 from tests.fakes.trading import HOUR_MS, random_table
 
 LONG = (24, 96, 384, 1200, 2400)
+MEANS = (240, 600)
+ABOVE = (240, 600, 1200, 2400)
 Series = Any
 # The kernel adds 1e-12 to what it divides by; beside a deviation of 0.2 % and more per candle that is 5e-10.
 EXACT: Any = {"rtol": 2e-9, "atol": 1e-9}
@@ -59,7 +61,7 @@ def with_pandas(frame: pd.DataFrame) -> dict[str, Series]:
     """Return all features as a data scientist would write them down from their meaning."""
     close, high, low, volume = frame.close, frame.high, frame.low, frame.volume
     returns = close.pct_change()
-    deviation = {n: returns.pow(2).rolling(n).mean().pow(0.5) for n in LONG}
+    deviation = {n: returns.pow(2).rolling(n).mean().pow(0.5) for n in (*LONG, *MEANS, 336)}
     before = close.shift(1)
     true_range = pd.concat([high - low, (high - before).abs(), (low - before).abs()], axis=1).max(axis=1) / before
     signed = volume * np.sign(returns)
@@ -75,6 +77,11 @@ def with_pandas(frame: pd.DataFrame) -> dict[str, Series]:
         found[f"range_position_{n}"] = 2 * (close - bottom) / (top - bottom) - 1
         found[f"efficiency_{n}"] = squashed(2 * close.pct_change(n) / (ups + downs))
         found[f"rise_share_{n}"] = (ups - downs) / (ups + downs)
+    for n in MEANS:
+        distance = close / close.rolling(n).mean() - 1
+        found[f"mean_distance_{n}"] = squashed(2 * distance / deviation[n] / n**0.5)
+    for n in ABOVE:
+        found[f"above_{n}"] = 2.0 * (close > close.rolling(n).mean()) - 1
     for n in (24, 96, 384):
         found[f"volatility_share_{n}"] = shares(deviation[n], deviation[2400])
         found[f"volume_share_{n}"] = shares(volume.rolling(n).mean(), volume.rolling(2400).mean())
@@ -82,7 +89,7 @@ def with_pandas(frame: pd.DataFrame) -> dict[str, Series]:
     for n in (96, 384):
         found[f"echo_{n}"] = (returns * returns.shift(1)).rolling(n).sum() / returns.pow(2).rolling(n).sum()
     found["skew_384"] = squashed(returns.pow(3).rolling(384).mean() / deviation[384] ** 3)
-    found["volatility_level"] = squashed(100 * deviation[384])
+    found["volatility_level"] = squashed(100 * deviation[336])
     found["range_share"] = shares(true_range.rolling(24).mean(), true_range.rolling(384).mean())
     found["candle_range"] = shares((high - low) / close, true_range.rolling(96).mean())
     found["candle_volume"] = shares(volume, volume.rolling(96).mean())
@@ -132,6 +139,20 @@ def test_ta_lib_finds_the_same_over(table: CandleTable, ours: dict[str, Any], n:
         np.testing.assert_allclose(ours[name], (value / (1 + np.abs(value)))[WINDOW - 1 :], **EXACT)
     position = 1 + talib.WILLR(high, low, close, n) / 50
     np.testing.assert_allclose(ours[f"range_position_{n}"], position[WINDOW - 1 :], **EXACT)
+
+
+@pytest.mark.parametrize("n", ABOVE)
+def test_ta_lib_finds_the_same_side_of_the_mean(table: CandleTable, ours: dict[str, Any], n: int) -> None:
+    _, _, _, close, _ = columns(table)
+    distance = (close / talib.SMA(close, n) - 1)[WINDOW - 1 :]
+    np.testing.assert_array_equal(ours[f"above_{n}"], np.where(distance > 0.0, 1.0, -1.0))
+    assert 0.05 < np.mean(distance > 0.0) < 1.0
+
+
+def test_ta_lib_finds_the_same_volatility_over_a_fortnight(table: CandleTable, ours: dict[str, Any]) -> None:
+    _, _, _, close, _ = columns(table)
+    level = 100 * deviations(close, 14 * 24)
+    np.testing.assert_allclose(ours["volatility_level"], (level / (1 + level))[WINDOW - 1 :], **EXACT)
 
 
 @pytest.mark.parametrize("n", [24, 96, 384])

@@ -21,6 +21,7 @@ from strategy.features import (
     HORIZONS,
     KERNEL_VERSION,
     N_FEATURES,
+    TREND_MEANS,
     WINDOW,
     ComputedFeatures,
     FeatureWindow,
@@ -144,7 +145,7 @@ def test_a_window_says_how_many_candles_it_still_needs() -> None:
 
 def test_no_history_has_no_rows() -> None:
     table = compute(np.zeros(0, np.int64), np.zeros((0, 5)), HOUR_MS, 0)
-    assert (table.values.shape, table.context.shape, table.is_valid.shape) == ((0, 48), (0, 4), (0,))
+    assert (table.values.shape, table.context.shape, table.is_valid.shape) == ((0, 54), (0, 4), (0,))
 
 
 # ---- what is refused ----------------------------------------------------------------------------------------------
@@ -269,6 +270,7 @@ def test_a_market_without_any_movement_has_a_row_of_zeros_and_edges() -> None:
     assert rows[-1] is not None
     values = dict(zip(FEATURE_NAMES, rows[-1].values.tolist(), strict=True))
     edges = {f"rise_share_{n}": -1.0 for n in HORIZONS}  # no rise at all
+    edges |= {f"above_{n}": -1.0 for n in TREND_MEANS}  # at its mean is not above it
     assert values == pytest.approx(dict.fromkeys(FEATURE_NAMES, 0.0) | edges, abs=1e-6)
 
 
@@ -278,7 +280,10 @@ def flat_table() -> CandleTable:
 
 
 # ---- version and hash ---------------------------------------------------------------------------------------------
-DIGESTS = {1: "3fec2a9efc4eac722d9a750333bd31ed302a87354d822237e5183965651d4b7a"}
+DIGESTS = {
+    1: "3fec2a9efc4eac722d9a750333bd31ed302a87354d822237e5183965651d4b7a",
+    2: "113bc177b4ce6d0c1414906268ace203d0a2a5b01fa01210611ccb23a53de2bb",
+}
 
 
 def test_the_bytes_of_a_known_history_change_only_with_the_kernel_version() -> None:
@@ -321,7 +326,8 @@ def test_the_same_source_has_the_same_hash(monkeypatch: pytest.MonkeyPatch) -> N
         pytest.param("(24, 96, 384, 1200, 2400)", "(24, 96, 384, 1201, 2400)", id="a horizon"),
         pytest.param("(24, 96, 384, 1200, 2400)", "(24, 96, 384, 1200, 2400, 2401)", id="one more horizon"),
         pytest.param("SHORT_HORIZONS = (1, 4)", "SHORT_HORIZONS = (1, 5)", id="a short horizon"),
-        pytest.param("KERNEL_VERSION = 1", "KERNEL_VERSION = 2", id="the version"),
+        pytest.param("KERNEL_VERSION = 2", "KERNEL_VERSION = 3", id="the version"),
+        pytest.param("MEANS = (240, 600)", "MEANS = (240, 601)", id="a mean"),
         pytest.param('features["rise_2400"] = ', "_ = ", id="one feature less"),
     ],
 )
@@ -330,6 +336,6 @@ def test_the_hash_changes_with(monkeypatch: pytest.MonkeyPatch, old: str, new: s
 
 
 def test_the_schema_names_what_a_row_holds() -> None:
-    assert N_FEATURES == len(FEATURE_NAMES) == len(set(FEATURE_NAMES)) == 48
+    assert N_FEATURES == len(FEATURE_NAMES) == len(set(FEATURE_NAMES)) == 54
     assert features.FEATURE_SCHEMA["names"] == list(FEATURE_NAMES)
     assert features.FEATURE_SCHEMA["window"] == 2_401

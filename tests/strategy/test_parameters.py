@@ -1,6 +1,7 @@
 import json
 import math
 from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategy.errors import InvalidParameters
-from strategy.parameters import CostModel, RiskLimits, StrategyParameters
+from strategy.parameters import SHIPPED_LIMITS, SHIPPED_STRATEGY, CostModel, RiskLimits, StrategyParameters
 
 Kind = type[CostModel] | type[StrategyParameters] | type[RiskLimits]
 
@@ -23,6 +24,8 @@ RANGES: list[tuple[Kind, str, float, float]] = [
     (StrategyParameters, "disagreement_limit", 0.0, 1.0),
     (StrategyParameters, "volatility_target", 0.01, 10.0),
     (StrategyParameters, "max_missing", 0, 100_000),
+    (StrategyParameters, "decide_every", 1, 10_000),
+    (StrategyParameters, "decide_offset", 0, 9_999),
     (RiskLimits, "max_position", 0.001, 1.0),
     (RiskLimits, "max_drawdown", 0.001, 0.99),
     (RiskLimits, "stop_loss", 0.001, 0.99),
@@ -119,3 +122,50 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert (CostModel().fee_rate, CostModel().slippage_rate) == (0.001, 0.0005)
     limits = RiskLimits()
     assert (limits.max_drawdown, limits.max_position, limits.stop_loss) == (0.15, 0.5, 0.05)
+
+
+# ---- when a decision falls due ----------------------------------------------------------------------------------
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("every", "offset", "hours"),
+    [(24, 0, [0]), (24, 6, [6]), (12, 5, [5, 17]), (8, 0, [0, 8, 16]), (1, 0, list(range(24))), (12, 17, [5, 17])],
+)
+def test_hourly_decisions_fall_on_the_same_hours_of_every_day(every: int, offset: int, hours: list[int]) -> None:
+    rule = StrategyParameters(decide_every=every, decide_offset=offset)
+    for day in (datetime(2017, 12, 31, tzinfo=UTC), datetime(2024, 2, 29, tzinfo=UTC)):
+        closes = [int(day.timestamp()) * 1_000 + hour * HOUR_MS for hour in range(24)]
+        assert [hour for hour, close in enumerate(closes) if rule.is_due(close, HOUR_MS)] == hours
+
+
+def test_candles_of_another_length_count_by_their_own_number() -> None:
+    minutes = StrategyParameters(decide_every=4)  # of 15-minute candles: every hour
+    quarter_ms = 900_000
+    due = [
+        n
+        for n in range(1, 13)
+        if minutes.is_due(1_700_000_100_000 // quarter_ms * quarter_ms + n * quarter_ms, quarter_ms)
+    ]
+    first = 1_700_000_100_000 // quarter_ms
+    assert due == [n for n in range(1, 13) if (first + n) % 4 == 0]
+    assert len(due) == 3
+
+
+@given(st.integers(1, 10_000), st.integers(0, 9_999), st.integers(0, 2**32))
+def test_one_of_so_many_candles_in_a_row_has_the_decision(every: int, offset: int, first: int) -> None:
+    rule = StrategyParameters(decide_every=every, decide_offset=offset)
+    due = [n for n in range(first, first + every) if rule.is_due(n * HOUR_MS, HOUR_MS)]
+    assert len(due) == 1
+    assert rule.is_due((due[0] + every) * HOUR_MS, HOUR_MS)
+
+
+def test_the_shipped_ensemble_decides_once_a_day_under_far_stops() -> None:
+    changed = {
+        name: value
+        for name, value in SHIPPED_STRATEGY.to_json().items()
+        if value != getattr(StrategyParameters(), name)
+    }
+    assert changed == {"decide_every": 24, "volatility_target": 0.25, "dead_band": 0.05, "edge_multiple": 0.0}
+    changed = {name: value for name, value in SHIPPED_LIMITS.to_json().items() if value != getattr(RiskLimits(), name)}
+    assert changed == {"stop_loss": 0.2, "stop_atr_multiple": 40.0, "stop_cooldown": 72}

@@ -91,7 +91,9 @@ def blocked(by: VerdictReason) -> RiskState:
     return replace(ACTIVE, symbols={BTC: SymbolRisk(blocked_until_ms=HOUR_MS + 1, blocked_by=by)})
 
 
-def voted(*votes: tuple[float, float, float], exposure: float = 0.0, volatility: float = 0.01) -> Verdict:
+def voted(
+    *votes: tuple[float, float, float], exposure: float = 0.0, volatility: float = 0.01, is_due: bool = True
+) -> Verdict:
     """Return the verdict on real votes: an account of 10,000 that holds `exposure` of it."""
     portfolio = account(10_000.0 * (1.0 - exposure), 100.0 * exposure)
     weights = tuple(1.0 / len(votes) for _ in votes)
@@ -99,7 +101,8 @@ def voted(*votes: tuple[float, float, float], exposure: float = 0.0, volatility:
         parameters=StrategyParameters(), costs=COSTS, max_position=0.5, weights=weights, candles_per_year=8_760.0
     )
     cast = np.array(votes, np.float32) if votes else None
-    return assess(decide(rule, BTC, cast, portfolio.exposure(BTC), volatility), situation(portfolio))
+    decision = decide(rule, BTC, cast, portfolio.exposure(BTC), volatility, is_due=is_due)
+    return assess(decision, situation(portfolio))
 
 
 RICH = account(10_000.0)
@@ -120,6 +123,7 @@ REASONS: dict[VerdictReason, tuple[Callable[[], Verdict], type, float]] = {
     VerdictReason.EDGE_BELOW_COST: (lambda: voted((1.0, 1.0, 1.0), volatility=0.0005), Hold, 0.0),
     # Opposite extremes: standard deviation 1, above 0.6.
     VerdictReason.DISAGREEMENT: (lambda: voted((1.0, 1.0, 1.0), (-1.0, 1.0, 1.0)), Hold, 0.0),
+    VerdictReason.BETWEEN_DECISIONS: (lambda: voted((1.0, 1.0, 1.0), is_due=False), Hold, 0.0),
     VerdictReason.OPERATOR: (
         lambda: assess(wanted(HOLDER, 0.0, DecisionReason.OPERATOR), situation(HOLDER)),
         Approved,

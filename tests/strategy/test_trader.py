@@ -109,10 +109,10 @@ def test_without_a_row_nobody_votes_and_the_risk_manager_still_sees_the_candle()
 
 @pytest.mark.fault(57)
 def test_the_distance_from_training_is_measured_and_refuses_purchases_only() -> None:
-    mean = [0.0] * 48
-    reference = Reference.of(mean, [1.0] * 48, 0.001)  # the first entry of a row is close / 1,000: far beyond
+    mean = [0.0] * N_FEATURES
+    reference = Reference.of(mean, [1.0] * N_FEATURES, 0.001)  # the first entry of a row is close / 1,000: far beyond
     (outcome,) = make(reference=reference).on_candles([candle()], BUY)
-    assert outcome.sight.distance == pytest.approx(0.1 / 48**0.5 / 0.001)
+    assert outcome.sight.distance == pytest.approx(0.1 / N_FEATURES**0.5 / 0.001)
     assert outcome.verdict.reason is VerdictReason.OUT_OF_DISTRIBUTION
     trader = holding()
     trader.begin(trader.setup, reference)
@@ -748,3 +748,87 @@ def test_a_halted_symbol_is_resumed_by_a_person() -> None:
     assert [v.reason for v in verdicts] == [VerdictReason.VOTED, VerdictReason.SYMBOL_HALTED]
     trader.resume()
     assert isinstance(trader.on_candles([candle(ETH, 1)], BUY)[0].verdict, Approved)
+
+
+# ---- between two decisions --------------------------------------------------------------------------------------
+# Candle number n closes at hour n + 1, so that of four candles the third, seventh and so on has the decision.
+def test_only_the_candle_a_decision_falls_on_trades_and_the_others_say_what_was_voted() -> None:
+    trader = make(decide_every=4)
+    outcomes = [trader.on_candles([candle(at=n)], BUY)[0] for n in range(8)]
+    between = VerdictReason.BETWEEN_DECISIONS
+    assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome.verdict, Approved)] == [3, 7]
+    assert [outcome.verdict.reason for outcome in outcomes[:3]] == [between] * 3
+    assert all(isinstance(outcome.verdict, Hold) for outcome in outcomes[:3])
+    assert {outcome.verdict.decision.action.value for outcome in outcomes} == {"buy"}
+    assert all(outcome.votes is not None for outcome in outcomes)
+
+
+def test_the_offset_moves_the_decision_by_so_many_candles() -> None:
+    trader = make(decide_every=4, decide_offset=3)
+    bought = [n for n in range(8) if isinstance(trader.on_candles([candle(at=n)], BUY)[0].verdict, Approved)]
+    assert bought == [2, 6]
+
+
+def test_all_symbols_of_a_candle_time_decide_together() -> None:
+    trader = make((BTC, ETH), decide_every=2)
+    for n in range(4):
+        outcomes = trader.on_candles([candle(BTC, n), candle(ETH, n)], BUY)
+        assert [isinstance(outcome.verdict, Approved) for outcome in outcomes] == [n % 2 == 1] * 2
+
+
+def held_between_decisions(**changes: Any) -> Trader:
+    """Return a trader that bought at candle 3 and decides again at candle 7."""
+    trader = make(decide_every=4, **changes)
+    for n in range(3):
+        trader.on_candles([candle(at=n)], HOLD)
+    filled(trader, ordered(trader.on_candles([candle(at=3)], BUY)[0]))
+    return trader
+
+
+def test_a_sale_that_is_voted_for_waits_for_the_next_decision() -> None:
+    trader = held_between_decisions()
+    verdicts = [trader.on_candles([candle(at=n)], SELL)[0].verdict for n in range(4, 8)]
+    assert [isinstance(verdict, Approved) for verdict in verdicts] == [False, False, False, True]
+
+
+def test_a_stop_acts_between_two_decisions() -> None:
+    trader = held_between_decisions()
+    (outcome,) = trader.on_candles([candle(at=4, close=94.0)], BUY)  # the stop stands at 95
+    assert outcome.verdict.reason is VerdictReason.STOP_LOSS_TRIGGERED
+    assert (ordered(outcome).side, ordered(outcome).quantity) == (Side.SELL, 50.0)
+
+
+def test_a_stop_rises_between_two_decisions() -> None:
+    trader = held_between_decisions(stop_atr_multiple=2.0, stop_loss=0.5)  # the range is 1 % of the price
+    stops = [trader.on_candles([candle(at=n, close=close)], HOLD)[0].stop for n, close in ((4, 110.0), (5, 120.0))]
+    prices = [stop.stop_price for stop in stops if stop is not None and stop.stop_price is not None]
+    assert len(prices) == 2
+    assert prices[1] > prices[0] > 100.0
+
+
+def test_the_drawdown_limit_sells_between_two_decisions() -> None:
+    trader = held_between_decisions(max_drawdown=0.01, stop_loss=0.9, stop_atr_multiple=0.0)
+    (outcome,) = trader.on_candles([candle(at=4, close=90.0)], BUY)  # half of the account falls by a tenth
+    assert outcome.verdict.reason is VerdictReason.MAX_DRAWDOWN_EXCEEDED
+    assert ordered(outcome).side is Side.SELL
+
+
+def test_what_outgrew_the_largest_position_is_cut_between_two_decisions() -> None:
+    trader = held_between_decisions(max_position=0.5)
+    (outcome,) = trader.on_candles([candle(at=4, close=150.0)], BUY)  # 7,500 of 12,500 are 60 %
+    assert outcome.verdict.reason is VerdictReason.MAX_POSITION_EXCEEDED
+    assert ordered(outcome).quantity == pytest.approx(50.0 - 0.5 * 12_500.0 / 150.0, abs=1e-4)
+
+
+def test_an_operator_who_flattens_is_obeyed_between_two_decisions() -> None:
+    trader = held_between_decisions()
+    trader.on_candles([candle(at=4)], HOLD)
+    assert [approved.order.quantity for approved in trader.flatten(5 * HOUR_MS)] == [50.0]
+
+
+def test_a_cool_down_counts_candles_not_decisions() -> None:
+    trader = held_between_decisions(stop_cooldown=2)
+    filled(trader, ordered(trader.on_candles([candle(at=4, close=94.0)], HOLD)[0]), price=94.0)
+    for n in (5, 6):
+        trader.on_candles([candle(at=n, close=94.0)], BUY)
+    assert isinstance(trader.on_candles([candle(at=7, close=94.0)], BUY)[0].verdict, Approved)

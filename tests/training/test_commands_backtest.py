@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
-from strategy.parameters import CostModel, RiskLimits, StrategyParameters
+from strategy.manifest import MANIFEST, BundleManifest
+from strategy.parameters import SHIPPED_LIMITS, SHIPPED_STRATEGY, CostModel, RiskLimits, StrategyParameters
 from tests.fakes.trading import ETH
 from tests.training.command_line import Run, nameless
 from tests.training.markets import history, write_ensemble, write_table
 from training import commands_backtest, commands_conditions
 from training.errors import TrainingError
+from training.market import Conditions
 
 
 def backtested(run: Run, *arguments: Any) -> dict[str, Any]:
@@ -85,6 +87,43 @@ def test_every_parameter_is_an_option_that_reaches_the_account(
         for other in fields(record):
             wanted = changed if other.name == field.name else other.default
             assert getattr(record, other.name) == wanted
+
+
+def test_options_left_out_mean_what_the_ensemble_was_trained_under(
+    run: Run, data: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = BundleManifest.from_bytes((model / MANIFEST).read_bytes())
+    trained = Conditions(strategy=SHIPPED_STRATEGY, limits=SHIPPED_LIMITS, costs=CostModel(fee_rate=0.002))
+    other = replace(
+        manifest,
+        strategy=trained.strategy.to_json(),
+        risk=trained.limits.to_json(),
+        costs=trained.costs.to_json(),
+    )
+    (model / MANIFEST).write_bytes(other.to_bytes())
+    seen: list[Any] = []
+
+    def setup_of(tables: Any, conditions: Any, instance: str) -> Any:
+        seen.append(conditions)
+        raise TrainingError("seen enough")
+
+    monkeypatch.setattr(commands_backtest, "setup_of", setup_of)
+    run("backtest", "--data", data, "--model", model)
+    run("backtest", "--data", data, "--model", model, "--decide-every", "6", "--stop-loss", "0.1")
+    changed = replace(
+        trained,
+        strategy=replace(SHIPPED_STRATEGY, decide_every=6),
+        limits=replace(SHIPPED_LIMITS, stop_loss=0.1),
+    )
+    assert seen == [trained, changed]
+
+
+def test_an_ensemble_trained_under_unknown_parameters_is_refused(run: Run, data: Path, model: Path) -> None:
+    manifest = BundleManifest.from_bytes((model / MANIFEST).read_bytes())
+    (model / MANIFEST).write_bytes(replace(manifest, strategy={**manifest.strategy, "mood": 1.0}).to_bytes())
+    code, out, err = run("backtest", "--data", data, "--model", model)
+    assert (code, out) == (1, "")
+    assert "what it was trained under: StrategyParameters: unknown or missing keys: mood: train it anew" in err
 
 
 def test_options_change_what_comes_out(run: Run, data: Path, model: Path) -> None:

@@ -23,7 +23,7 @@ from training.market import Conditions, setup_of
 from training.reward import REWARDS
 
 COARSE = {"tick": 0.01, "lot": 0.0001, "min_notional": 5.0}
-NEAR = Reference.of([0.0] * N_FEATURES, [1.0] * N_FEATURES, 0.45)
+NEAR = Reference.of([0.0] * N_FEATURES, [1.0] * N_FEATURES, 0.54)
 
 
 def bold(**changes: Any) -> dict[str, Any]:
@@ -56,6 +56,8 @@ RULES = st.fixed_dictionaries(
         "edge_multiple": st.sampled_from([0.0, 1.0, 5.0]),
         "edge_horizon": st.sampled_from([1, 24, 1_000]),
         "volatility_target": st.sampled_from([0.05, 0.3, 10.0]),
+        "decide_every": st.sampled_from([1, 3, 24]),
+        "decide_offset": st.sampled_from([0, 1, 23, 40]),
         "max_position": st.sampled_from([0.03, 0.5, 1.0]),
         "max_drawdown": st.sampled_from([0.06, 0.15, 0.9]),
         "stop_loss": st.sampled_from([0.002, 0.05, 0.9]),
@@ -74,7 +76,12 @@ RULES = st.fixed_dictionaries(
     },
 )
 VARIED = st.sampled_from(
-    [None, Randomisation(most_delay=3), Randomisation(fee=(0.0, 10.0), slippage=(0.5, 9.0), most_delay=24)]
+    [
+        None,
+        Randomisation(most_delay=3),
+        Randomisation(fee=(0.0, 10.0), slippage=(0.5, 9.0), most_delay=24),
+        Randomisation(most_delay=2, offset=True),
+    ]
 )
 POLICIES: dict[str, Callable[[int], NDArray[np.float32]]] = {
     "random": lambda seed: random_actions(seed, 100),
@@ -185,6 +192,27 @@ SCENES = {
         reasons={"warming_up", "voted"},
         actions=random_actions(6, 150),
         named={"randomisation": Randomisation(most_delay=5)},
+    ),
+    "a decision every third candle": Scene(
+        reasons={"warming_up", "voted"}, actions=random_actions(8, 150), rules=bold(decide_every=3, decide_offset=1)
+    ),
+    "one decision a day at any hour": Scene(
+        reasons={"warming_up", "voted"},
+        actions=random_actions(9, 150),
+        rules=bold(decide_every=24),
+        named={"randomisation": Randomisation(offset=True), "reward": REWARDS["trend"]},
+    ),
+    "decisions that come late": Scene(
+        reasons={"warming_up", "voted"},
+        actions=random_actions(10, 150),
+        rules=bold(decide_every=3),
+        named={"randomisation": Randomisation(most_delay=3, offset=True)},
+    ),
+    "a stop between two decisions": Scene(
+        reasons={"stop_loss_triggered", "voted"},
+        actions=BUY,
+        rules=bold(decide_every=12, stop_loss=0.02, stop_cooldown=0, participation=0.001),
+        market={"spread": 0.02},
     ),
 }
 

@@ -38,6 +38,7 @@ def test_everything_has_a_default_but_seed_and_steps() -> None:
         ({"net_arch": (64,) * 17}, r"net_arch \(64, .*\): give the widths of 0 \.\. 16 layers"),
         ({"net_arch": (64, 0)}, r"net_arch 0: give a whole number within 1 \.\. 65536"),
         ({"n_envs": 0}, "n_envs 0: give a whole number within 1"),
+        ({"inputs": ("exposre",)}, "inputs 'exposre': the observation has no such entry; nearest known: exposure"),
     ],
     ids=str,
 )

@@ -12,11 +12,13 @@ import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.utils import LinearSchedule
 
+from strategy.parameters import SHIPPED_LIMITS, SHIPPED_STRATEGY
 from tests.fakes.trading import BTC, setup
 from tests.training.markets import history
-from training.episode import Episode
+from training.episode import Episode, Randomisation
 from training.errors import TrainingError
 from training.history import History
+from training.market import Conditions
 from training.plan import MemberPlan, Settings
 from training.presets import PRESETS, preset_named
 from training.reward import REWARDS
@@ -50,13 +52,21 @@ GIVEN: dict[str, dict[str, Any]] = {
     | {"batch_size": 1_024},
 }
 """What the guide says of each preset, word for word."""
-OURS = {"weight_decay": 0.3, "net_arch": (256, 256), "final_learning_rate": None, "n_envs": 1}
+OURS = {"weight_decay": 0.3, "net_arch": (256, 256), "final_learning_rate": None, "n_envs": 1, "inputs": ()}
 """What neither the guide nor SB3's signature tells: our decay, SB3's network for SAC, its constant rate."""
 
 
 def plan_of(name: str, seed: int = 1) -> MemberPlan:
     preset = preset_named(name)
-    return MemberPlan(seed=seed, steps=preset.steps, settings=preset.settings, reward=REWARDS[preset.reward])
+    return MemberPlan(
+        seed=seed,
+        steps=preset.steps,
+        settings=preset.settings,
+        conditions=preset.conditions,
+        reward=REWARDS[preset.reward],
+        episode=preset.episode,
+        randomisation=preset.randomisation,
+    )
 
 
 # ---- values -----------------------------------------------------------------------------------------------------
@@ -78,23 +88,45 @@ def test_the_guides_presets_are_paid_by_the_guides_reward_and_quick_takes_200_00
     assert preset_named("quick").steps == 200_000
 
 
-def test_compact_is_how_the_shipped_ensemble_was_trained() -> None:
-    manifest = Path(__file__).parents[2] / "models" / "current" / "manifest.json"
-    words = shlex.split(json.loads(manifest.read_text())["training"]["command"])
+def test_the_guides_presets_and_compact_decide_on_every_candle_and_see_everything() -> None:
+    for name in (*GUIDE, "compact"):
+        preset = preset_named(name)
+        assert (preset.conditions, preset.episode, preset.randomisation) == (Conditions(), Episode(), Randomisation())
+        assert (preset.settings.inputs, preset.gammas) == ((), (0.99, 0.999))
+
+
+def test_compact_is_what_a_plan_begins_with() -> None:
+    assert preset_named("compact").settings == Settings()
+    assert preset_named("compact").reward == "timing"
+
+
+def test_trend_is_how_the_shipped_ensemble_was_trained() -> None:
+    manifest = json.loads((Path(__file__).parents[2] / "models" / "current" / "manifest.json").read_text())
+    words = shlex.split(manifest["training"]["command"])
     said = {word: words[index + 1] for index, word in enumerate(words[:-1]) if word.startswith("--")}
-    preset = preset_named("compact")
+    preset = preset_named("trend")
+    assert said["--preset"] == "trend"
+    assert not {"--set", "--reward"} & set(words)
     assert preset.steps == int(said["--steps"])
-    assert preset.reward == "timing"
-    assert preset.settings.learning_rate == float(said["--learning-rate"])
-    assert preset.settings.batch_size == int(said["--batch-size"])
-    assert preset.settings.gamma == float(said["--gamma"])
-    assert preset.settings.weight_decay == float(said["--weight-decay"])
-    assert list(preset.settings.net_arch) == [int(width) for width in words[words.index("--net-arch") + 1 :][:2]]
-    assert preset.settings == Settings()  # the rest is what a plan begins with
+    assert manifest["strategy"] == preset.conditions.strategy.to_json() == SHIPPED_STRATEGY.to_json()
+    assert manifest["risk"] == preset.conditions.limits.to_json() == SHIPPED_LIMITS.to_json()
+    assert manifest["costs"] == preset.conditions.costs.to_json()
+    assert {tuple(member["net_arch"]) for member in manifest["members"]} == {preset.settings.net_arch}
+
+
+def test_trend_decides_once_a_day_at_an_hour_that_varies_in_episodes_of_half_a_year() -> None:
+    preset = preset_named("trend")
+    assert preset.conditions.strategy.decide_every == 24
+    assert preset.randomisation == Randomisation(offset=True)
+    assert preset.episode == Episode(length=8_760 // 2)
+    low, high = preset.gammas
+    assert low < preset.settings.gamma < high < 0.99  # a day is a step: of 0.99 a hundred of them would count
 
 
 def test_an_unknown_preset_is_refused_with_the_known_names() -> None:
-    with pytest.raises(TrainingError, match="preset 'fast' is not known: give one of compact, quick, optimized, impr"):
+    with pytest.raises(
+        TrainingError, match="preset 'fast' is not known: give one of trend, compact, quick, optimized, impr"
+    ):
         preset_named("fast")
 
 
@@ -124,6 +156,7 @@ def test_every_value_of_a_preset_can_be_overridden(name: str) -> None:
         weight_decay=0.01,
         net_arch=(7,),
         n_envs=2,
+        inputs=("drawdown", "return_24"),
     )
     texts = [
         f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"

@@ -34,14 +34,16 @@ from training.reward import (
     reward_named,
     reward_parameters,
     risk_adjusted,
+    trend_penalty,
+    variance_penalty,
     volatility_penalty,
 )
 
 LIMITS = RiskLimits(max_position=0.5, max_drawdown=0.15)
 PER_YEAR = 8_760.0
 HOLD, BUY, SELL = int(ActionKind.HOLD), int(ActionKind.BUY), int(ActionKind.SELL)
-Step = tuple[float, float, float, float, int]
-"""Equity return, asset return, drawdown, cost, action."""
+Step = tuple[float, float, float, float, int, float]
+"""Equity return, asset return, drawdown, cost, action, how far astray of the trend rule."""
 
 
 def only(name: str, **changes: Any) -> RewardSettings:
@@ -61,7 +63,7 @@ def paid(chosen: RewardSettings, steps: Sequence[Step], function: Any = reward) 
 
 def on_returns(chosen: RewardSettings, returns: Sequence[float]) -> list[float]:
     """Return the rewards of an episode in which only the account's return differs."""
-    return paid(chosen, [(r, 0.0, 0.0, 0.0, HOLD) for r in returns])[0]
+    return paid(chosen, [(r, 0.0, 0.0, 0.0, HOLD, 0.0) for r in returns])[0]
 
 
 def ring(values: Sequence[float]) -> np.ndarray:
@@ -118,7 +120,7 @@ def test_excess_return_is_the_accounts_return_less_that_of_the_benchmark(
 
 def test_the_benchmark_is_a_share_of_the_largest_position() -> None:
     # 0.4 * 100 * (0.01 - 1.0 * 0.5 * 0.02) = 0; with a benchmark of nothing 0.4 * 100 * 0.01
-    step = (0.01, 0.02, 0.0, 0.0, HOLD)
+    step = (0.01, 0.02, 0.0, 0.0, HOLD, 0.0)
     chosen = only("excess_return", excess_return=0.4)
     assert paid(chosen, [step])[0] == [pytest.approx(0.0, abs=1e-15)]
     assert paid(replace(chosen, benchmark_exposure=0.0), [step])[0] == [pytest.approx(0.4)]
@@ -159,7 +161,7 @@ def test_the_drawdown_penalty_is_a_square_that_begins_at_five_per_cent_and_is_on
     drawdown: float, penalty: float
 ) -> None:
     assert drawdown_penalty(drawdown, 0.05, 0.15) == pytest.approx(penalty)
-    (total,), _ = paid(only("drawdown", drawdown=0.15), [(0.0, 0.0, drawdown, 0.0, HOLD)])
+    (total,), _ = paid(only("drawdown", drawdown=0.15), [(0.0, 0.0, drawdown, 0.0, HOLD, 0.0)])
     assert total == pytest.approx(-0.15 * penalty)
 
 
@@ -193,13 +195,13 @@ def test_the_volatility_penalty_by_hand() -> None:
 )
 def test_action_diversity_is_the_entropy_of_the_last_ten_actions(actions: list[int], entropy: float) -> None:
     assert action_diversity(ring(actions), len(actions), 10) == pytest.approx(entropy, abs=1e-7)
-    totals, _ = paid(only("diversity"), [(0.0, 0.0, 0.0, 0.0, action) for action in actions])
+    totals, _ = paid(only("diversity"), [(0.0, 0.0, 0.0, 0.0, action, 0.0) for action in actions])
     assert totals[-1] == pytest.approx(entropy, abs=1e-7)
 
 
 def test_costs_are_charged_as_a_share_of_equity_times_the_scale() -> None:
     # half the account at 0.15 %: 0.075 % of equity; 0.05 * 100 * 0.00075
-    (total,), parts = paid(REWARDS["guide"], [(0.0, 0.0, 0.0, 0.00075, HOLD)])
+    (total,), parts = paid(REWARDS["guide"], [(0.0, 0.0, 0.0, 0.00075, HOLD, 0.0)])
     assert parts[0, COMPONENTS.index("cost")] == total == pytest.approx(-0.00375)
 
 
@@ -254,10 +256,42 @@ def test_the_differential_sharpe_ratio_is_bounded_and_begins_after_the_first_spr
     assert differential_sharpe(again, 0.0001, 0.01) > 0.0
 
 
+def test_variance_is_the_square_of_the_scaled_return_and_weighs_up_and_down_alike() -> None:
+    got = on_returns(only("variance", variance=0.2, scale=100.0), [0.03, -0.03, 0.0])
+    assert got == pytest.approx([-1.8, -1.8, 0.0])  # 0.2 * 3 * 3
+    assert variance_penalty(0.5, 2.0) == 1.0
+
+
+def test_log_return_less_half_the_variance_is_the_growth_of_an_investor_who_minds_risk_twice() -> None:
+    # With weights 1 and a/2 on unscaled returns the sum approaches the mean less (1 + a)/2 times the variance.
+    returns = np.array([0.001, -0.0012, 0.0008, 0.0001])
+    got = on_returns(RewardSettings(log_return=1.0, variance=0.5, scale=1.0), returns.tolist())
+    assert np.mean(got) == pytest.approx(np.mean(returns) - np.mean(returns**2), rel=1e-3)
+
+
+@pytest.mark.parametrize(("astray", "expected"), [(0.0, 0.0), (0.5, -1.25), (-0.5, -1.25), (1.0, -5.0), (-0.1, -0.05)])
+def test_trend_costs_the_square_of_the_distance_from_the_rule_on_either_side(astray: float, expected: float) -> None:
+    total, parts = paid(only("trend", trend=5.0), [(0.02, 0.01, 0.0, 0.0, BUY, astray)])
+    assert total == [pytest.approx(expected)]
+    assert parts[0, COMPONENTS.index("trend")] == total[0]
+    assert trend_penalty(astray) == astray**2
+
+
+def test_the_trend_sets_weights_are_these() -> None:
+    assert reward_named("trend") == RewardSettings(log_return=1.0, variance=0.2, trend=5.0, scale=100.0)
+
+
 # ---- the sum ----------------------------------------------------------------------------------------------------
 FLOATS = st.floats(-0.2, 0.2, allow_subnormal=False)
 STEPS = st.lists(
-    st.tuples(FLOATS, FLOATS, st.floats(0.0, 0.5), st.floats(0.0, 0.01), st.sampled_from([HOLD, BUY, SELL])),
+    st.tuples(
+        FLOATS,
+        FLOATS,
+        st.floats(0.0, 0.5),
+        st.floats(0.0, 0.01),
+        st.sampled_from([HOLD, BUY, SELL]),
+        st.floats(-1.0, 1.0, allow_subnormal=False),
+    ),
     min_size=1,
     max_size=150,
 )
@@ -272,7 +306,7 @@ ALL = weighing([1.0] * len(COMPONENTS), scale=1.0)
 
 
 def test_a_step_of_the_guides_reward_by_hand() -> None:
-    steps = [(0.01, 0.02, 0.0, 0.0, BUY), (-0.01, 0.0, 0.10, 0.001, SELL)]
+    steps = [(0.01, 0.02, 0.0, 0.0, BUY, 0.3), (-0.01, 0.0, 0.10, 0.001, SELL, -0.2)]
     totals, parts = paid(REWARDS["guide"], steps)
     # volatility: spread 1 % an hour, 2.119829 beyond; risk: mean 0; diversity: log 2 / log 3
     assert dict(zip(COMPONENTS, parts[1].tolist(), strict=True)) == {
@@ -284,6 +318,8 @@ def test_a_step_of_the_guides_reward_by_hand() -> None:
         "cost": pytest.approx(-0.05 * 100 * 0.001),
         "log_return": 0.0,
         "differential_sharpe": 0.0,
+        "variance": 0.0,
+        "trend": 0.0,
     }
     assert totals == [pytest.approx(0.0), pytest.approx(-0.4 - 0.0375 - 0.2119829 + 0.0315465 - 0.005, abs=1e-6)]
 
@@ -304,6 +340,7 @@ def test_the_reward_is_the_sum_of_its_components_and_each_is_its_weight_times_it
 def test_the_scale_multiplies_returns_and_costs_and_nothing_else(steps: list[Step], scale: float) -> None:
     scaled, plain = paid(replace(ALL, scale=scale), steps)[1], paid(ALL, steps)[1]
     factors = [scale if name in {"excess_return", "cost", "log_return"} else 1.0 for name in COMPONENTS]
+    factors[COMPONENTS.index("variance")] = scale * scale
     assert scaled.tobytes() == (plain * np.array(factors)).tobytes()  # powers of two: exact
 
 
@@ -319,6 +356,8 @@ def test_components_stay_within_their_bounds(steps: list[Step]) -> None:
     assert ((column["diversity"] >= 0.0) & (column["diversity"] <= 1.0 + 1e-12)).all()
     assert (column["cost"] <= 0.0).all()
     assert (np.abs(column["differential_sharpe"]) <= 10.0).all()
+    assert (column["variance"] <= 0.0).all()
+    assert ((column["trend"] <= 0.0) & (column["trend"] >= -1.0)).all()
 
 
 @given(drawdowns=st.lists(st.floats(0.0, 1.0), min_size=2, max_size=2), free=st.floats(0.0, 0.14))
@@ -358,15 +397,17 @@ def test_an_episode_remembers_nothing_of_the_one_before(before: list[Step], step
 
 
 def test_what_lies_outside_the_windows_does_not_count() -> None:
-    tail = [(r, 0.0, 0.0, 0.0, action) for r, action in zip(RETURNS[:10], itertools.cycle([BUY, SELL]), strict=False)]
-    calm, wild = [(0.0, 0.0, 0.0, 0.0, HOLD)] * 80, [(0.1 * (-1) ** i, 0.0, 0.0, 0.0, i % 3) for i in range(80)]
+    turns = zip(RETURNS[:10], itertools.cycle([BUY, SELL]), strict=False)
+    tail = [(r, 0.0, 0.0, 0.0, action, 0.0) for r, action in turns]
+    calm = [(0.0, 0.0, 0.0, 0.0, HOLD, 0.0)] * 80
+    wild = [(0.1 * (-1) ** i, 0.0, 0.0, 0.0, i % 3, 0.0) for i in range(80)]
     ends = [paid(REWARDS["guide"], before + tail)[1][-1] for before in (calm, wild)]
     assert ends[0].tobytes() == ends[1].tobytes()
 
 
 def test_doing_nothing_on_a_flat_market_is_paid_nothing_by_any_set() -> None:
     for chosen in REWARDS.values():
-        assert paid(chosen, [(0.0, 0.0, 0.0, 0.0, HOLD)] * 100)[0] == [0.0] * 100
+        assert paid(chosen, [(0.0, 0.0, 0.0, 0.0, HOLD, 0.0)] * 100)[0] == [0.0] * 100
 
 
 # ---- compiled and plain -----------------------------------------------------------------------------------------

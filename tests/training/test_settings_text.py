@@ -40,6 +40,16 @@ PLAN = MemberPlan(seed=7, steps=1_000)
         ("episode.length=none", replace(PLAN, episode=Episode(length=None))),
         ("randomisation.most_delay=1", replace(PLAN, randomisation=Randomisation(most_delay=1))),
         ("randomisation.fee=0.5,2", replace(PLAN, randomisation=Randomisation(fee=(0.5, 2.0)))),
+        ("randomisation.offset=true", replace(PLAN, randomisation=Randomisation(offset=True))),
+        (
+            "inputs=above_240, above_600,exposure",
+            replace(PLAN, settings=Settings(inputs=("above_240", "above_600", "exposure"))),
+        ),
+        ("inputs=", PLAN),
+        (
+            "strategy.decide_every=24",
+            replace(PLAN, conditions=Conditions(strategy=StrategyParameters(decide_every=24))),
+        ),
         ("validation.patience=3", replace(PLAN, validation=Validation(patience=3))),
         ("validation=none", PLAN),
         ("costs.fee_rate=0.002", replace(PLAN, conditions=Conditions(costs=CostModel(fee_rate=0.002)))),

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from strategy.order import Fill
 from strategy.risk import VerdictReason
 from strategy.session import Session
 from strategy.trader import Trader
-from tests.fakes.trading import BTC, ETH, setup
+from tests.fakes.trading import BTC, ETH, HOUR_MS, setup
 from tests.training.checkers import messages_of
 from tests.training.markets import FIRST, changed, history, other_future, with_gap
 from training import history as history_module
@@ -464,6 +465,88 @@ def test_a_stop_is_not_delayed() -> None:
     assert held[:4] == [0.0] * 4
     assert held[8] > 0.0
     assert held[9] == 0.0  # the candle that fell through the stop
+
+
+# ---- decisions that do not fall on every candle -----------------------------------------------------------------
+def test_a_step_goes_on_to_the_next_candle_that_a_decision_falls_on() -> None:
+    env = make_env(TABLE, length=None, decide_every=24, decide_offset=6)
+    env.reset(options={"start": FIRST})
+    closes = []
+    for action in some_actions(10):
+        _, _, _, is_over, _ = env.step(action)
+        closes.append(env.sight.candle.close_ms)
+        assert not is_over
+    assert {close // HOUR_MS % 24 for close in closes} == {6}
+    assert np.diff(closes).tolist() == [24 * HOUR_MS] * 9
+
+
+def test_a_step_over_many_candles_is_paid_for_all_of_them() -> None:
+    env = make_env(TABLE, length=None, reward="log-return", decide_every=24, edge_multiple=0.0)
+    env.reset(options={"start": FIRST})
+    before, moved = env.session.trader.portfolio.equity, 0
+    for action in some_actions(10):
+        _, earned, _, _, info = env.step(action)
+        assert earned == pytest.approx(100.0 * math.log(info["equity"] / before), rel=1e-9, abs=1e-12)
+        moved += info["equity"] != before
+        before = info["equity"]
+    assert moved > 3
+
+
+def test_what_is_said_on_a_first_candle_without_a_decision_is_not_acted_upon() -> None:
+    env = make_env(TABLE, length=None, decide_every=24, edge_multiple=0.0)
+    start = next(n for n in range(FIRST, FIRST + 48) if (int(TABLE.open_ms[n]) // HOUR_MS + 1) % 24 == 5)
+    env.reset(options={"start": start})
+    info = env.step(BUY)[4]
+    assert (info["reason"], info["equity"]) == (VerdictReason.WARMING_UP.value, 10_000.0)
+    assert env.step(BUY)[4]["reason"] == VerdictReason.VOTED.value
+
+
+def test_a_delay_counts_decisions() -> None:
+    env = make_env(TABLE, randomisation=Randomisation(most_delay=3), length=None, decide_every=12)
+    delays = [drawn_delay(env, seed) for seed in range(30)]
+    assert set(delays) <= {0, 1, 2, 3, 4}  # the first candle may have no decision
+    assert len(set(delays)) > 2
+
+
+def test_the_hour_of_decisions_is_drawn_for_each_episode_where_it_may_vary() -> None:
+    env = make_env(TABLE, randomisation=Randomisation(offset=True), length=None, decide_every=4)
+    hours = []
+    for seed in range(60):
+        env.reset(seed=seed, options={"start": FIRST})
+        env.step(HOLD)
+        hours.append(env.sight.candle.close_ms // HOUR_MS % 4)
+    assert {hour: hours.count(hour) >= 5 for hour in range(4)} == dict.fromkeys(range(4), True)
+    fixed = make_env(TABLE, length=None, decide_every=4)
+    fixed.reset(seed=1, options={"start": FIRST})
+    fixed.step(HOLD)
+    assert fixed.sight.candle.close_ms // HOUR_MS % 4 == 0
+
+
+def test_the_trend_component_is_the_distance_from_what_the_rule_would_hold() -> None:
+    limits = {"max_position": 0.4, "volatility_target": 0.25, "edge_multiple": 0.0, "dead_band": 0.0}
+    table = history(300, seed=1)  # in 160 hours the close lies above none to all of the means
+    env = make_env(table, length=None, reward="trend", **limits)
+    env.reset(options={"start": FIRST})
+    closes, seen = table.values[:, 3], set()
+    for action in some_actions(150, seed=3):
+        at = int(np.searchsorted(table.open_ms, env.sight.candle.open_ms))
+        exposure = env.session.trader.portfolio.exposure(BTC)
+        above = [closes[at] > closes[at + 1 - n : at + 1].mean() for n in (240, 600, 1200, 2400)]
+        returns = closes[at - 383 : at + 1] / closes[at - 384 : at] - 1.0
+        hourly = max(np.sqrt(np.mean(returns[-96:] ** 2)), np.sqrt(np.mean(returns**2)))
+        cap = min(0.4, 0.25 / (hourly * np.sqrt(8_760.0)))
+        rule = {0: 0.0, 1: 0.0, 2: 0.0, 3: 0.5, 4: 1.0}[sum(above)] * cap
+        direction, size, confidence = action.tolist()
+        step = 0.4 * size * confidence
+        wanted = exposure
+        if direction > 0.3 and min(exposure + step, cap) > exposure:
+            wanted = min(exposure + step, cap)
+        elif direction < -0.3:
+            wanted = max(exposure - step, 0.0)
+        seen.add(sum(above))
+        told = env.step(action)[4]["reward"]["trend"]
+        assert told == pytest.approx(-5.0 * ((wanted - rule) / 0.4) ** 2, rel=1e-5, abs=1e-9)
+    assert seen == {0, 1, 2, 3, 4}
 
 
 # ---- options ----------------------------------------------------------------------------------------------------

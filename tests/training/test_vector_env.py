@@ -23,7 +23,7 @@ from training.trader_env import TraderEnv
 from training.vector_env import VectorTradingEnv
 
 HISTORIES = [History(history(300, seed=3), 48), History(history(260, seed=4, symbol=ETH), 48)]
-VARIED = Randomisation(fee=(0.5, 2.0), slippage=(0.0, 3.0), most_delay=3)
+VARIED = Randomisation(fee=(0.5, 2.0), slippage=(0.0, 3.0), most_delay=3, offset=True)
 
 
 def arguments(**changes: Any) -> dict[str, Any]:
@@ -42,10 +42,15 @@ def some_actions(seed: int, steps: int, n_envs: int = 5) -> NDArray[np.float32]:
 
 
 # ---- the same as single environments ----------------------------------------------------------------------------
-@pytest.mark.parametrize(("kind", "count"), [(TraderEnv, 5), (TradingEnv, 1), (TradingEnv, 23)])
-def test_it_equals_single_environments_seeded_as_stable_baselines_seeds_them(kind: type[TraderEnv], count: int) -> None:
-    singles = DummyVecEnv([lambda: Monitor(kind(**arguments()))] * count)
-    many = make(count)
+@pytest.mark.parametrize(
+    ("kind", "count", "every"), [(TraderEnv, 5, 1), (TraderEnv, 5, 3), (TradingEnv, 1, 24), (TradingEnv, 23, 1)]
+)
+def test_it_equals_single_environments_seeded_as_stable_baselines_seeds_them(
+    kind: type[TraderEnv], count: int, every: int
+) -> None:
+    chosen = {"setup": setup([BTC, ETH], decide_every=every)}
+    singles = DummyVecEnv([lambda: Monitor(kind(**arguments(**chosen)))] * count)
+    many = make(count, **chosen)
     singles.seed(11)
     many.seed(11)
     assert singles.reset().tobytes() == many.reset().tobytes()

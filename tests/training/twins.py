@@ -128,6 +128,7 @@ def definition_state(env: TraderEnv) -> dict[str, float]:
         "fee_rate": trader.setup.costs.fee_rate,
         "slippage_rate": trader.setup.costs.slippage_rate,
         "delay": env._delay,
+        "decide_offset": trader.setup.strategy.decide_offset,
     }
 
 
