@@ -278,7 +278,7 @@ def test_trend_costs_the_square_of_the_distance_from_the_rule_on_either_side(ast
 
 
 def test_the_trend_sets_weights_are_these() -> None:
-    assert reward_named("trend") == RewardSettings(log_return=1.0, variance=0.2, trend=5.0, scale=100.0)
+    assert reward_named("trend") == RewardSettings(log_return=1.0, variance=0.2, trend=10.0, scale=100.0)
 
 
 # ---- the sum ----------------------------------------------------------------------------------------------------
