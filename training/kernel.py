@@ -226,7 +226,8 @@ def step(  # noqa: PLR0917 - compiled code takes its arguments by position
 @compiled
 def _astray(market: Record, account: Record, candle: Record) -> float:
     """Return by how much the exposure that is wanted exceeds the trend rule's, as a share of max_position."""
-    return (account.target - candle.trend * size_cap(market, candle.volatility)) / market.max_position
+    excess: float = account.target - candle.trend * size_cap(market, candle.volatility)
+    return excess / float(market.max_position)
 
 
 @compiled

@@ -80,7 +80,8 @@ def warm_up(account: Record, exposure: float) -> None:
 @compiled
 def is_due(market: Record, account: Record, close_ms: int) -> bool:
     """Tell whether a decision falls on the candle that closes then."""
-    return (close_ms // market.span_ms - account.decide_offset) % market.decide_every == 0
+    due: bool = (close_ms // market.span_ms - account.decide_offset) % market.decide_every == 0
+    return due
 
 
 @compiled
@@ -113,7 +114,8 @@ def size_cap(market: Record, volatility: float) -> float:
     """Return the largest exposure that sizing allows. volatility: standard deviation of returns per candle."""
     annual = volatility * market.root_year
     allowed = market.volatility_target / annual if annual > 0.0 else 1.0
-    return min(market.max_position, allowed)
+    cap: float = min(market.max_position, allowed)
+    return cap
 
 
 @compiled
