@@ -19,6 +19,7 @@ from training.algorithms import deterministic_act
 from training.checkpoint import drop_replay
 from training.curriculum import Curriculum
 from training.curriculum_run import StageReport, train_by_stages
+from training.env import TradingEnv
 from training.errors import Diverged, ExportError, TrainingError
 from training.export import ExportedActor, build_actor, export_actor
 from training.folds import Fold
@@ -29,7 +30,6 @@ from training.market import setup_of_histories
 from training.member import MemberResult, Prepare, train_member
 from training.packing import pack, unpack
 from training.plan import MemberPlan
-from training.trader_env import TraderEnv
 from training.validation import validate
 from training.workers import Link
 
@@ -149,7 +149,7 @@ def _practised(
 def sample(histories: Sequence[History], plan: MemberPlan, count: int = _OBSERVATIONS) -> NDArray[np.float32]:
     """Return (count, n_obs) observations that random actions lead to: what the exported twin is compared on."""
     setup = setup_of_histories(histories, plan.conditions, "train")
-    env = TraderEnv(histories, setup, episode=plan.episode, reward=plan.reward)
+    env = TradingEnv(histories, setup, episode=plan.episode, reward=plan.reward)
     env.action_space.seed(plan.seed)
     observation, _ = env.reset(seed=plan.seed)
     seen = []
