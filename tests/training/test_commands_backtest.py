@@ -180,9 +180,9 @@ def test_backtest_trades_the_symbols_it_is_told_in_their_order(
     assert told["symbols"] == ["SOL/USDT", "ADA/USDT"]
 
 
-def test_help_of_backtest_tells_the_meaning_and_default_of_every_parameter(run: Run) -> None:
+def test_help_of_backtest_tells_the_meaning_of_every_parameter_and_what_holds_without_it(run: Run) -> None:
     told = " ".join(run("backtest", "--help")[1].split())
-    assert "--stop-loss VALUE share below the average entry (default 0.05)" in told
+    assert "--stop-loss VALUE share below the average entry (default: what the ensemble was trained under)" in told
     assert set(commands_conditions.MEANINGS) == {field.name for field in PARAMETERS}
 
 

@@ -399,7 +399,7 @@ def test_help_tells_every_option(run: Run) -> None:
     told_words = " ".join(run("evaluate", "--help")[1].split())
     for option in ("--seen", "--refit KINDS", "--require NAME=VALUE", "--thresholds FILE", "--look-ahead", "--ledger"):
         assert option in told_words
-    assert "share below the average entry (default what the bundle was trained under)" in told_words
+    assert "share below the average entry (default: what the ensemble was trained under)" in told_words
 
 
 def test_the_command_repeats_what_was_asked(run: Run, asked: list[Any], model: Path) -> None:

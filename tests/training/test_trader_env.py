@@ -545,7 +545,7 @@ def test_the_trend_component_is_the_distance_from_what_the_rule_would_hold() -> 
             wanted = max(exposure - step, 0.0)
         seen.add(sum(above))
         told = env.step(action)[4]["reward"]["trend"]
-        assert told == pytest.approx(-5.0 * ((wanted - rule) / 0.4) ** 2, rel=1e-5, abs=1e-9)
+        assert told == pytest.approx(-10.0 * ((wanted - rule) / 0.4) ** 2, rel=1e-5, abs=1e-9)
     assert seen == {0, 1, 2, 3, 4}
 
 
