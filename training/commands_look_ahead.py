@@ -22,10 +22,12 @@ from training.look_ahead_report import LookAhead, RulesChecked, worst_first
 from training.look_ahead_shuffled import DRAWS, Shuffled, check_shuffled
 from training.look_ahead_target import Stretch, Target, load_target, own_features
 from training.market import setup_of
+from training.ranges import require
 
 _OUT = make_console()
 _SHOWN = 20
 _MOST_MOMENTS = 1_000_000
+_MOST_SEED = 2**63 - 1
 
 
 def add_look_ahead(group: argparse._ArgumentGroup) -> None:
@@ -74,6 +76,7 @@ def run_look_ahead(args: argparse.Namespace) -> int:
     args: data, symbol, since_ms, until_ms, model, seed, json, those of `add_look_ahead` and of `add_conditions`.
     Raises TrainingError for bad input.
     """
+    require("--seed", args.seed, 0, _MOST_SEED)
     target = _target(args)
     _, tables = read_candles(args)
     histories = [Stretch.of(table) for table in tables]

@@ -23,6 +23,8 @@ def as_bytes(document: dict[str, Any], indent: int | None = 1) -> bytes:
 
 def refuse_unwritable(out: Path) -> None:
     """Raise TrainingError when no directory `out` can be made or written: found out before the work, not after it."""
+    if os.path.lexists(out) and not out.is_dir():
+        raise TrainingError(f"--out {out}: is not a directory; name one, or what does not exist yet")
     place = out if out.is_dir() else place_of(out)
     try:
         if not place.is_dir():

@@ -28,7 +28,7 @@ from training.trials import Ledger
 
 REFITS_FOLDER = "refits"
 """Below --out: finished members of refits, so that an evaluation that was interrupted goes on from them."""
-_MOST_FOLDS, _MOST_DRAWS = 100, 100_000
+_MOST_FOLDS, _MOST_DRAWS, _MOST_SEED = 100, 100_000, 2**63 - 1
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,6 +60,7 @@ def _asked(args: argparse.Namespace, bundle: Bundle) -> Asked:
     """Return what is asked, after everything that can be refused before the work has been looked at."""
     require("--folds", args.folds, 1, _MOST_FOLDS)
     require("--draws", args.draws, 1, _MOST_DRAWS)
+    require("--seed", args.seed, 0, _MOST_SEED)
     training = bundle.manifest.training
     start_ms = training.end_ms if args.since_ms is None else args.since_ms
     if start_ms < training.end_ms and not args.seen:

@@ -78,17 +78,22 @@ def trade(run: Run, market: Market, progress: Callable[[int], None] | None = Non
     """Return what came of one run. Raises TrainingError when nothing was decided."""
     ensemble = Ensemble(market.actors, market.weights)
     voters = ensemble if run.member is None else alone(ensemble, run.member)
-    return recorded(
-        market.tables_of(run),
-        market.setup_of(run),
-        voters,
-        start_ms=market.start_ms,
-        reference=market.reference,
-        cash=market.cash,
-        name=run.symbol or ENSEMBLE,
-        is_late=run.is_late,
-        progress=progress,
-    )
+    try:
+        return recorded(
+            market.tables_of(run),
+            market.setup_of(run),
+            voters,
+            start_ms=market.start_ms,
+            reference=market.reference,
+            cash=market.cash,
+            name=run.symbol or ENSEMBLE,
+            is_late=run.is_late,
+            progress=progress,
+        )
+    except TrainingError as error:
+        if not run.symbol:
+            raise
+        raise TrainingError(f"{run.symbol}: {error}, or leave the symbol out") from error
 
 
 def trade_all(

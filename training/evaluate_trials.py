@@ -13,16 +13,25 @@ from training.trials import Kind, Ledger, Tally, Trial, fingerprint, place_of
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Opening:
-    """The ledger as it stood before an evaluation. tried: what it says.  trial: the evaluation, without a score yet."""
+    """The ledger as it stood before an evaluation. tried: what it says.  trial: the evaluation, without a score yet.
+
+    is_look: whether the span has candles that did not make the bundle.
+    """
 
     ledger: Ledger
     trial: Trial
     tried: Tried
+    is_look: bool
 
     def note(self, found: Evaluation) -> None:
-        """Write down that the span was opened, and what came out. Raises TrainingError when it cannot be written."""
-        if found.start_ms >= found.unseen_from_ms:
-            self.ledger.record([self.trial.scored(found.metrics.sharpe, looks=1)])
+        """Write down that unseen candles were opened, and what came out of a span that has no others.
+
+        Raises TrainingError when it cannot be written.
+        """
+        if self.is_look:
+            # Its years and folds show what the unseen part earned, though no figure is of that part alone.
+            is_unseen = found.start_ms >= found.unseen_from_ms
+            self.ledger.record([self.trial.scored(found.metrics.sharpe if is_unseen else None, looks=1)])
 
 
 def look_up(stated: Path | None, asked: Asked) -> Opening:
@@ -33,19 +42,21 @@ def look_up(stated: Path | None, asked: Asked) -> Opening:
     """
     ledger = Ledger(place_of(stated))
     tally, trial = ledger.tally(), _trial(asked)
-    is_new = not asked.is_seen and all(other.recipe != trial.recipe for other in tally.counted)
+    is_look = trial.to_ms is not None and trial.to_ms > asked.unseen_from_ms
+    is_new = is_look and all(other.recipe != trial.recipe for other in tally.counted)
     members = len(asked.bundle.manifest.members)
     tried = Tried(
         trials=max(tally.count + is_new, members),
         sharpes=tally.sharpes,
         warnings=tuple(_warnings(tally, trial, ledger.place, members)),
     )
-    return Opening(ledger=ledger, trial=trial, tried=tried)
+    return Opening(ledger=ledger, trial=trial, tried=tried, is_look=is_look)
 
 
 def _trial(asked: Asked) -> Trial:
     end_ms = max(int(table.open_ms[-1]) + table.timeframe.span_ms for table in asked.tables)
     symbols = tuple(table.symbol for table in asked.tables)
+    unseen_ms = max(asked.start_ms, asked.unseen_from_ms)
     recipe: dict[str, Any] = {
         "bundle": asked.bundle.manifest.id,
         "span": [asked.start_ms, end_ms],
@@ -57,7 +68,7 @@ def _trial(asked: Asked) -> Trial:
     return Trial(
         kind=Kind.EVALUATION,
         recipe=fingerprint(recipe),
-        from_ms=asked.start_ms,
+        from_ms=unseen_ms if unseen_ms < end_ms else asked.start_ms,
         to_ms=end_ms,
         symbols=symbols,
         words=f"bundle {asked.bundle.manifest.short_id}",

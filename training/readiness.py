@@ -109,7 +109,7 @@ def _number(where: str, name: str, value: object) -> float:
 def _float(value: object) -> float | None:
     try:
         return float(value) if isinstance(value, str | int | float) else None
-    except ValueError:
+    except (ValueError, OverflowError):  # TOML has whole numbers beyond float64
         return None
 
 

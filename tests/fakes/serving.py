@@ -16,12 +16,13 @@ from strategy.decision import ACTION_RULE_VERSION
 from strategy.features import N_FEATURES
 from strategy.manifest import ACTION_HIGH, ACTION_LOW, MANIFEST, ActionRecord, FeatureRecord, Reference
 from strategy.observation import N_OBSERVATION, OBSERVATION_HASH, OBSERVATION_SCHEMA
+from strategy.parameters import SHIPPED_LIMITS, SHIPPED_STRATEGY
 from tests.fakes.bundles import make_manifest, member_record, random_arrays
 
 ROOT = Path(__file__).parents[2]
 BTC, ETH = "BTC/USDT", "ETH/USDT"
 SYMBOLS = (BTC, ETH)
-_BUSY = {
+_BUSY: dict[str, dict[str, Any]] = {
     "strategy": {"decide_every": 1, "dead_band": 0.01, "edge_multiple": 0.0, "disagreement_limit": 1.0,
                  "volatility_target": 5.0},
     "risk": {"max_orders_per_day": 1000, "max_turnover_per_day": 1000.0, "stop_loss": 0.02, "stop_atr_multiple": 8.0,
@@ -60,6 +61,8 @@ def write_bundle(
         action=ActionRecord(low=ACTION_LOW, high=ACTION_HIGH, rule_version=ACTION_RULE_VERSION),
         feature=FeatureRecord(hash=OBSERVATION_HASH, schema=json.loads(json.dumps(OBSERVATION_SCHEMA))),
         reference=Reference(mean=(0.0,) * N_FEATURES, std=(1.0,) * N_FEATURES, limit=2.0),
+        strategy=dataclasses.replace(SHIPPED_STRATEGY, **_BUSY["strategy"]).to_json(),
+        risk=dataclasses.replace(SHIPPED_LIMITS, **_BUSY["risk"]).to_json(),
     )
     training = dataclasses.replace(manifest.training, timeframe=timeframe)
     manifest = dataclasses.replace(manifest, training=training)

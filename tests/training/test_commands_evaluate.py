@@ -175,6 +175,20 @@ def test_seen_candles_need_a_word_and_are_no_evidence(
     assert "candles were traded that the ensemble was made from" in document["summary"]
     assert not (model / "evaluation.json").exists()
     assert (tmp_path / "out" / "evaluation.json").exists()
+    [trial] = read_ledger(ledger).tally.counted
+    assert (trial.score, trial.from_ms, trial.to_ms) == (None, UNSEEN_MS, document["end_ms"])
+
+
+def test_unseen_candles_are_counted_as_opened_in_whatever_span(run: Run, asked: list[Any], ledger: Path) -> None:
+    told(run, *asked, "--since", "2021-12-25", "--seen")
+    after = told(run, *asked)
+    assert any("evaluated 1 time before, with 0 other bundles" in warning for warning in after["warnings"])
+    assert read_ledger(ledger).tally.count == 2
+
+
+def test_a_span_of_seen_candles_alone_opens_nothing(run: Run, asked: list[Any], ledger: Path, tmp_path: Path) -> None:
+    write_table(changed(later(21), open_ms=later(21).open_ms - 14 * 86_400_000), tmp_path)
+    told(run, *asked, "--since", "2021-12-18", "--until", "2022-01-01", "--seen")
     assert read_ledger(ledger).tally.count == 0
 
 
@@ -299,10 +313,12 @@ def test_too_few_days_for_refits_are_refused_with_the_way_out(run: Run, asked: l
         (["--folds", "0"], "--folds 0: give a whole number within 1 .. 100"),
         (["--draws", "0"], "--draws 0: give a whole number within 1 .. 100000"),
         (["--workers", "0"], "--workers 0: give 1 .. 64"),
+        (["--seed", "-1"], "--seed -1: give a whole number within 0 .. 9223372036854775807"),
         (["--fee-rate", "5"], "fee_rate 5.0 is outside 0.0 .. 0.1"),
         (["--require", "luck=1"], "--require: there is no threshold 'luck'"),
         (["--thresholds", "/nowhere.toml"], "--thresholds /nowhere.toml: cannot be read"),
         (["--out", "/proc/nothing"], "--out /proc/nothing: /proc: "),
+        (["--out", "/dev/null"], "--out /dev/null: is not a directory; name one, or what does not exist yet"),
         (["--ledger", "/proc/nothing/trials.jsonl"], "/proc/nothing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -379,6 +395,17 @@ def test_too_few_candles_for_a_window_decide_nothing(run: Run, asked: list[Any],
     code, out, err = run(*asked)
     assert (code, out) == (1, "")
     assert "no candle of the span has a full feature window: nothing was decided; give more candles" in err
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_symbol_without_a_full_window_is_named(run: Run, asked: list[Any], tmp_path: Path, workers: int) -> None:
+    young = later(14, symbol=ETH)
+    late = changed(young, open_ms=young.open_ms[1200:], values=young.values[1200:])
+    other = write_table(late, tmp_path, "ethusdt-1h.csv")
+    code, out, err = run(*asked, "--data", other, "--workers", workers)
+    assert (code, out) == (1, "")
+    assert "ETH/USDT: no candle of the span has a full feature window" in err
+    assert err.endswith("give more candles, or leave the symbol out\n")
 
 
 def test_a_market_that_stands_still_is_undefined_and_not_a_number_made_up(

@@ -127,6 +127,7 @@ def test_forms_that_disagree_are_a_complaint(run: Run, short: Path, monkeypatch:
         (["--window", 10], f"--window 10: the features of sacd need {WINDOW}: give it with --features only"),
         (["--features", "{mine}:failing", "--window", 1], "candles of BTC/USDT: ZeroDivisionError: integer division"),
         (["--model", "absent"], "absent: cannot be read"),
+        (["--seed", "-1"], "--seed -1: give a whole number within 0 .. 9223372036854775807"),
         (["--until", "1970-01-05"], f"96 candles do not hold a window of {WINDOW} and two more: give more candles"),
         (["--since", "2020-01-01"], "no candle between --since and --until"),
     ],
