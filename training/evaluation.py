@@ -69,8 +69,8 @@ class Deflated:
     """The deflated Sharpe ratio, a probability.
 
     trials: of the ledger.  spread: standard deviation of their Sharpe ratios, annualised.  chance: the Sharpe ratio,
-    annualised, that the best of so many is expected to have by chance.  probabilistic: the same without deflation, against 0.
-    days_needed: how long a track record of this Sharpe ratio must be to exceed 0 with 95 %.
+    annualised, that the best of so many is expected to have by chance.  probabilistic: the same without deflation,
+    against 0.  days_needed: how long a track record of this Sharpe ratio must be to exceed 0 with 95 %.
     """
 
     value: float | None
