@@ -358,6 +358,7 @@ def test_check_is_content_with_a_good_place_and_touches_nothing(place: Place) ->
         "state directory",
         "journal",
         "market",
+        "conditions",
         "http",
     ]
     assert all(c["is_good"] for c in told["checks"])

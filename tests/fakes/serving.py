@@ -16,18 +16,22 @@ from strategy.decision import ACTION_RULE_VERSION
 from strategy.features import N_FEATURES
 from strategy.manifest import ACTION_HIGH, ACTION_LOW, MANIFEST, ActionRecord, FeatureRecord, Reference
 from strategy.observation import N_OBSERVATION, OBSERVATION_HASH, OBSERVATION_SCHEMA
+from strategy.parameters import SHIPPED_LIMITS, SHIPPED_STRATEGY
 from tests.fakes.bundles import make_manifest, member_record, random_arrays
 
 ROOT = Path(__file__).parents[2]
 BTC, ETH = "BTC/USDT", "ETH/USDT"
 SYMBOLS = (BTC, ETH)
-_BUSY = {
+_BUSY: dict[str, dict[str, Any]] = {
     "strategy": {"decide_every": 1, "dead_band": 0.01, "edge_multiple": 0.0, "disagreement_limit": 1.0,
                  "volatility_target": 5.0},
     "risk": {"max_orders_per_day": 1000, "max_turnover_per_day": 1000.0, "stop_loss": 0.02, "stop_atr_multiple": 8.0,
              "stop_cooldown": 1, "loss_streak": 50, "daily_loss": 0.5, "max_drawdown": 0.25, "halt_cooldown": 24},
 }  # fmt: skip
-"""Limits loose enough that most votes become orders, stops near enough to be hit, a halt that resumes by itself."""
+"""Limits loose enough that most votes become orders, stops near enough to be hit, a halt that resumes by itself.
+
+The bundle says that it was trained under them.
+"""
 
 
 def write_bundle(
@@ -61,8 +65,12 @@ def write_bundle(
         feature=FeatureRecord(hash=OBSERVATION_HASH, schema=json.loads(json.dumps(OBSERVATION_SCHEMA))),
         reference=Reference(mean=(0.0,) * N_FEATURES, std=(1.0,) * N_FEATURES, limit=2.0),
     )
-    training = dataclasses.replace(manifest.training, timeframe=timeframe)
-    manifest = dataclasses.replace(manifest, training=training)
+    manifest = dataclasses.replace(
+        manifest,
+        training=dataclasses.replace(manifest.training, timeframe=timeframe),
+        strategy=dataclasses.replace(SHIPPED_STRATEGY, **_BUSY["strategy"]).to_json(),
+        risk=dataclasses.replace(SHIPPED_LIMITS, **_BUSY["risk"]).to_json(),
+    )
     place = registry / manifest.short_id
     place.mkdir(parents=True)
     (place / MANIFEST).write_bytes(manifest.to_bytes())
