@@ -182,7 +182,7 @@ def test_backtest_trades_the_symbols_it_is_told_in_their_order(
 
 def test_help_of_backtest_tells_the_meaning_and_default_of_every_parameter(run: Run) -> None:
     told = " ".join(run("backtest", "--help")[1].split())
-    assert "--stop-loss VALUE share below the average entry (default 0.05)" in told
+    assert "--stop-loss VALUE share below the average entry (default: what the ensemble was trained under)" in told
     assert set(commands_backtest._MEANINGS) == {field.name for field in PARAMETERS}
 
 
