@@ -217,7 +217,7 @@ def test_resume_of_nothing_is_one_line(run: Run, tmp_path: Path) -> None:
         (["--reward", "fun"], "reward 'fun' is not known: give one of guide, timing"),
         (["--set", "batchsize=5"], "--set batchsize=5: unknown key 'batchsize'; nearest known: batch_size"),
         (["--set", "learning_rate=nan"], "learning_rate nan: give a number within"),
-        (["--set", "gamma=0.9"], "each member's gamma is drawn from 0.99 .. 0.999: give --spread off as well"),
+        (["--set", "gamma=0.9"], "each member's gamma is drawn from 0.92 .. 0.98: give --spread off as well"),
         (["--set", "validation.every=5", "--validation", "0"], "need scores: give --validation above 0"),
         (["--patience", "3", "--validation", "0"], "need scores: give --validation above 0"),
         (["--patience", "-3"], "patience -3: give a whole number within 0"),
