@@ -28,10 +28,7 @@ _BUSY: dict[str, dict[str, Any]] = {
     "risk": {"max_orders_per_day": 1000, "max_turnover_per_day": 1000.0, "stop_loss": 0.02, "stop_atr_multiple": 8.0,
              "stop_cooldown": 1, "loss_streak": 50, "daily_loss": 0.5, "max_drawdown": 0.25, "halt_cooldown": 24},
 }  # fmt: skip
-"""Limits loose enough that most votes become orders, stops near enough to be hit, a halt that resumes by itself.
-
-The bundle says that it was trained under them.
-"""
+"""Limits loose enough that most votes become orders, stops near enough to be hit, a halt that resumes by itself."""
 
 
 def write_bundle(
@@ -67,12 +64,8 @@ def write_bundle(
         strategy=dataclasses.replace(SHIPPED_STRATEGY, **_BUSY["strategy"]).to_json(),
         risk=dataclasses.replace(SHIPPED_LIMITS, **_BUSY["risk"]).to_json(),
     )
-    manifest = dataclasses.replace(
-        manifest,
-        training=dataclasses.replace(manifest.training, timeframe=timeframe),
-        strategy=dataclasses.replace(SHIPPED_STRATEGY, **_BUSY["strategy"]).to_json(),
-        risk=dataclasses.replace(SHIPPED_LIMITS, **_BUSY["risk"]).to_json(),
-    )
+    training = dataclasses.replace(manifest.training, timeframe=timeframe)
+    manifest = dataclasses.replace(manifest, training=training)
     place = registry / manifest.short_id
     place.mkdir(parents=True)
     (place / MANIFEST).write_bytes(manifest.to_bytes())
