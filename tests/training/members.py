@@ -44,7 +44,7 @@ PLANS: dict[str, MemberPlan] = {
     "sac-gsde": plan({"use_sde": True, "sde_sample_freq": 8, "train_freq": 16, "gradient_steps": 2}),
     "sac-late": plan(validation=Validation(every=400)),
     "sac-early": plan(
-        {"use_sde": True, "learning_rate": 1e-2, "train_freq": 2}, seed=9, validation=Validation(every=60, patience=5)
+        {"use_sde": True, "learning_rate": 1e-2, "train_freq": 2}, seed=16, validation=Validation(every=60, patience=5)
     ),
     "ppo": plan(algorithm="ppo"),
     "ppo-gsde": plan({"use_sde": True, "sde_sample_freq": 8}, algorithm="ppo"),

@@ -213,7 +213,7 @@ def test_resume_of_nothing_is_one_line(run: Run, tmp_path: Path) -> None:
         (["--steps", "0"], "--steps 0: give at least 1"),
         (["--steps", "100"], "--steps 100 end before learning begins: give more than 100"),
         (["--seed", "-1"], "--seed -1: give a whole number within 0"),
-        (["--preset", "best"], "preset 'best' is not known: give one of compact, quick, optimized, improved, advanced"),
+        (["--preset", "best"], "preset 'best' is not known: give one of trend, compact, quick, optimized, improved"),
         (["--reward", "fun"], "reward 'fun' is not known: give one of guide, timing"),
         (["--set", "batchsize=5"], "--set batchsize=5: unknown key 'batchsize'; nearest known: batch_size"),
         (["--set", "learning_rate=nan"], "learning_rate nan: give a number within"),
