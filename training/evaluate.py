@@ -12,8 +12,8 @@ from strategy.bundle import Bundle
 from strategy.candle_table import CandleTable
 from training import readiness
 from training.backtest import INITIAL_CASH
-from training.bundles import reference_of
-from training.evaluate_cautions import cautions
+from training.bundles import conditions_of, reference_of
+from training.evaluate_cautions import cautions, changed_terms
 from training.evaluate_curves import curves
 from training.evaluate_parts import folds, regimes, years
 from training.evaluate_runs import Market, Run, trade_all
@@ -167,17 +167,25 @@ def evaluate(
     baselines = {name: measure(track, hold) for name, track in accounts.baselines.items()}
     deflated = deflate(returns_of(ours), tried.trials, tried.sharpes)
     criteria = readiness.criteria(metrics, asked.thresholds)
-    vetoes = readiness.vetoes(metrics, baselines, deflated.value, asked.thresholds, is_seen=asked.is_seen)
+    manifest = asked.bundle.manifest
+    vetoes = readiness.vetoes(
+        metrics,
+        baselines,
+        deflated.value,
+        asked.thresholds,
+        is_seen=asked.is_seen,
+        costs=asked.conditions.costs,
+        trained=conditions_of(manifest).costs,
+    )
     market = accounts.market
     with stage("random entries", asked.draws) as tell:
         entries = random_entries(market.tables, market.setup, ours, draws=asked.draws, seed=asked.seed)
         tell(asked.draws)
-    manifest = asked.bundle.manifest
     return Evaluation(
         bundle=manifest.id,
         at=asked.at,
         ready=readiness.is_ready(criteria, vetoes, asked.thresholds.share),
-        summary=readiness.summary(criteria, vetoes, asked.thresholds.share),
+        summary=readiness.summary(criteria, vetoes, asked.thresholds, changed_terms(manifest, asked.conditions)),
         command=asked.command,
         symbols=tuple(table.symbol for table in market.tables),
         symbols_seen=tuple(t.symbol for t in market.tables if t.symbol in manifest.training.symbols),

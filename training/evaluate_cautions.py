@@ -56,10 +56,15 @@ def _of_symbols(manifest: BundleManifest, tables: Sequence[CandleTable], track: 
             yield f"{table.symbol} ends {day(last - 1)} already: what is held then stays at its last price"
 
 
-def _of_terms(manifest: BundleManifest, conditions: Conditions, thresholds: Thresholds) -> Iterator[str]:
+def changed_terms(manifest: BundleManifest, conditions: Conditions) -> list[str]:
+    """Return in words which conditions are not those of the training."""
     usual = conditions_of(manifest)
     pairs = ((conditions.strategy, usual.strategy), (conditions.limits, usual.limits), (conditions.costs, usual.costs))
-    changed = [text for ours, theirs in pairs for text in _changes(asdict(ours), asdict(theirs))]
+    return [text for ours, theirs in pairs for text in _changes(asdict(ours), asdict(theirs))]
+
+
+def _of_terms(manifest: BundleManifest, conditions: Conditions, thresholds: Thresholds) -> Iterator[str]:
+    changed = changed_terms(manifest, conditions)
     if changed:
         yield f"traded under other terms than it was trained under: {', '.join(changed)}"
     if thresholds.changed():

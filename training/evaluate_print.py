@@ -174,7 +174,7 @@ def _parts(title: str, parts: Iterable[Part]) -> Table:
 def _refit_words(sharpes: Sequence[float | None], overfitting: float | None) -> str:
     paths = ", ".join(_ratio(sharpe) for sharpe in sharpes)
     chance = "not defined" if overfitting is None else f"{overfitting:.0%}"
-    return f"Sharpe ratios of the refitted paths: {paths}; probability of overfitting: {chance}"
+    return f"Sharpe ratios of the refitted paths: {paths}; probability of overfitting, of its seeds: {chance}"
 
 
 def _certainty(found: Evaluation) -> Table:

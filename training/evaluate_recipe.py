@@ -1,17 +1,22 @@
 """The refits of an evaluation: what training/evaluate_refit.py needs is loaded only where they are asked for."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from strategy.manifest import BundleManifest
 from training import evaluate_refit
 from training.console import counted, progress
 from training.errors import Interrupted, TrainingError
 from training.evaluate import Asked
 from training.evaluation import Refit
-from training.refit_recipe import recipe_of
+from training.refit_recipe import Recipe, recipe_of
 from training.trials import Ledger
 from training.workers import LocalPool
+
+_PARTICULARS = re.compile(r"fold \d+|groups \d+(, \d+)*( and \d+)?|\d{4}-\d{2}-\d{2}")
+"""What tells one refit's note from another's: its name, and days."""
 
 
 def refits(
@@ -39,8 +44,31 @@ def refits(
     except Interrupted:
         raise
     except TrainingError as error:
-        raise TrainingError(f"{error}; --refit none evaluates without") from error
-    return found, notes
+        raise _with_way_out(error) from error
+    return found, condensed(notes)
+
+
+def condensed(notes: Sequence[str]) -> list[str]:
+    """Return the first of the notes that say the same of different refits and days, with the number of the others."""
+    kinds: dict[str, list[str]] = {}
+    for note in notes:
+        kinds.setdefault(_PARTICULARS.sub("", note), []).append(note)
+    return [
+        kind[0] if len(kind) == 1 else f"{kind[0]} (and {len(kind) - 1} more notes like this)"
+        for kind in kinds.values()
+    ]
+
+
+def recipe(manifest: BundleManifest, steps: int | None) -> Recipe:
+    """Return what `refits` trains anew. Raises TrainingError when the recipe or the steps do not allow it."""
+    try:
+        return recipe_of(manifest, steps=steps)
+    except TrainingError as error:
+        raise _with_way_out(error) from error
+
+
+def _with_way_out(error: TrainingError) -> TrainingError:
+    return TrainingError(f"{error}; --refit none evaluates without")
 
 
 def _refit(kind: str, wanted: evaluate_refit.Asked, workers: int | None, warn: Callable[[str], None]) -> Refit:

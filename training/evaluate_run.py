@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     asked = _asked(args, bundle)
     out = Path("evaluations", bundle.manifest.short_id) if args.out is None else args.out
     refuse_unwritable(out)
+    _require_refits(args, bundle)
     opening = look_up(args.ledger, asked)
     accounts = trade(asked, progress)
     refits, notes = _refits(args, asked, out, opening.ledger)
@@ -148,6 +149,12 @@ def _refits(args: argparse.Namespace, asked: Asked, out: Path, ledger: Ledger) -
         asked, args.refit, steps=args.refit_steps, keep=out / REFITS_FOLDER, ledger=ledger
     )
     return made
+
+
+def _require_refits(args: argparse.Namespace, bundle: Bundle) -> None:
+    """Raise TrainingError when the recipe cannot be trained anew as asked: known before hours of trading."""
+    if args.refit:
+        needs_extra("training.evaluate_recipe").recipe(bundle.manifest, args.refit_steps)
 
 
 def _tell(args: argparse.Namespace, found: Evaluation, out: Path) -> None:

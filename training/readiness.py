@@ -2,6 +2,9 @@
 
 The criteria are the targets of the guide this project implements. An ensemble is ready when enough of them pass and no
 veto fires. A value that is not defined passes nothing, and a veto that cannot be checked fires.
+
+The daemon's gate reads the outcome and its one sentence, nothing else. So what made it easier stands in that sentence:
+thresholds that were loosened, and conditions other than those of the training.
 """
 
 import math
@@ -11,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from strategy.parameters import CostModel
 from training.errors import TrainingError
 from training.evaluation import Criterion, Veto
 from training.metrics import Metrics
@@ -55,11 +59,24 @@ class Thresholds:
 
     def changed(self) -> list[str]:
         """Return in words which thresholds are not the usual ones."""
+        return [f"{name} {value:g} instead of {default:g}" for name, value, default in self._unusual()]
+
+    def loosened(self) -> list[str]:
+        """Return in words which thresholds ask for less than the usual ones."""
+        return [
+            f"{name} {value:g} instead of {default:g}"
+            for name, value, default in self._unusual()
+            if (value > default if name in _UPPER else value < default)
+        ]
+
+    def _unusual(self) -> list[tuple[str, float, float]]:
         usual = Thresholds()
         pairs = [(field.name, getattr(self, field.name), getattr(usual, field.name)) for field in fields(self)]
-        return [f"{name} {value:g} instead of {default:g}" for name, value, default in pairs if value != default]
+        return [(name, value, default) for name, value, default in pairs if value != default]
 
 
+_UPPER = frozenset({"max_drawdown", "action_deviation", "dominant_action"})
+"""The thresholds that are the most allowed; the others are the least wanted."""
 _SHARES = frozenset(
     {
         "max_drawdown", "win_rate", "positive_months", "action_deviation", "share", "deflated_sharpe",
@@ -140,10 +157,13 @@ def vetoes(
     thresholds: Thresholds,
     *,
     is_seen: bool,
+    costs: CostModel,
+    trained: CostModel,
 ) -> tuple[Veto, ...]:
     """Return every veto and whether it fires.
 
     deflated: the deflated Sharpe ratio.  is_seen: candles were traded that the ensemble was made from.
+    costs, trained: what trades cost here, and in the training.
     """
     return (
         _deflated(deflated, thresholds.deflated_sharpe),
@@ -158,6 +178,7 @@ def vetoes(
             if is_seen
             else "no candle was traded that the ensemble was made from",
         ),
+        _cheaper(costs, trained),
     )
 
 
@@ -167,8 +188,19 @@ def is_ready(found: Sequence[Criterion], refused: Sequence[Veto], share: float) 
     return passed >= share * len(found) and not any(veto.fired for veto in refused)
 
 
-def summary(found: Sequence[Criterion], refused: Sequence[Veto], share: float) -> str:
-    """Return the outcome in one sentence."""
+def summary(
+    found: Sequence[Criterion], refused: Sequence[Veto], thresholds: Thresholds, terms: Sequence[str] = ()
+) -> str:
+    """Return the outcome in one sentence, and what made it easier. terms: conditions that were changed, in words."""
+    said = [_outcome(found, refused, thresholds.share)]
+    if thresholds.loosened():
+        said.append(f"thresholds were loosened: {', '.join(thresholds.loosened())}")
+    if terms:
+        said.append(f"conditions were changed: {', '.join(terms)}")
+    return "; ".join(said)
+
+
+def _outcome(found: Sequence[Criterion], refused: Sequence[Veto], share: float) -> str:
     passed = sum(criterion.passed for criterion in found)
     words = f"{passed} of {len(found)} criteria pass ({share:.0%} are needed)"
     fired = [veto.words for veto in refused if veto.fired]
@@ -228,3 +260,12 @@ def _few(name: str, count: int, least: float, what: str) -> Veto:
     fired = count < least
     words = f"{count} {what} are {'fewer than' if fired else 'not fewer than'} {least:g}"
     return Veto(name=name, fired=fired, words=words)
+
+
+def _cheaper(ours: CostModel, trained: CostModel) -> Veto:
+    pairs = [(name, getattr(ours, name), getattr(trained, name)) for name in ("fee_rate", "slippage_rate")]
+    lower = [f"{name} {value:g} below {usual:g}" for name, value, usual in pairs if value < usual]
+    words = "trades cost not less than it was trained under"
+    if lower:
+        words = f"trades cost less than it was trained under ({', '.join(lower)})"
+    return Veto(name="lower costs", fired=bool(lower), words=words)

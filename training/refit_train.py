@@ -47,7 +47,7 @@ class Lesson:
 class Place:
     """Where what comes of refits is written. names: of the refits, in messages and in the ledger.
 
-    keep: folder where members are kept for another time, None keeps nothing.  ledger: counts every member as a trial.
+    keep: folder where members are kept for another time, None keeps nothing.  ledger: where each is written down.
     """
 
     names: Sequence[str]
@@ -99,7 +99,9 @@ class _Class:
     def train(self, pool: Pool) -> list[Candidate]:
         """Return what came of each, from what is kept or from the pool."""
         found = {index: kept for index, folder in enumerate(self._folders) if (kept := _kept(folder)) is not None}
-        left = [index for index in range(len(self._lessons)) if index not in found]
+        # Where groups lie close together, two splits may leave the same practice: its members are trained once.
+        first = {folder: index for index, folder in reversed(list(enumerate(self._folders)))}
+        left = sorted(index for index in first.values() if index not in found)
         for index, candidate in found.items():
             self._tell(index, self._lessons[index].job.plan.steps)
             self._note(index, candidate)
@@ -113,7 +115,7 @@ class _Class:
             else:
                 unfinished.append((self._names[index], outcome))
         _require_all(unfinished)
-        return [found[index] for index in range(len(self._lessons))]
+        return [found[first[folder]] for folder in self._folders]
 
     def _task(self, index: int) -> Task:
         folder = self._folders[index] / _WORK
@@ -139,7 +141,9 @@ class _Class:
         self._ledger.record([self._trials[index].scored(score, 0 if score is None else looks)])
 
     def _tell(self, index: int, steps: int) -> None:
-        self._steps[index] = steps
+        for twin, folder in enumerate(self._folders):
+            if folder == self._folders[index]:
+                self._steps[twin] = steps
         if self._told is not None:
             self._told(sum(self._steps), sum(lesson.job.plan.steps for lesson in self._lessons))
 
@@ -178,11 +182,11 @@ def _digest(recipe: Mapping[str, Any], versions: Mapping[str, str]) -> str:
 
 
 def _trial(lesson: Lesson, recipe: Mapping[str, Any], name: str) -> Trial:
-    """Return the trial that a member is, without a score; its span is that of the candles that score it."""
+    """Return the line of a member in the ledger, without a score; its span is that of the candles that score it."""
     folds = [part.fold for part in lesson.practice.parts if part.fold is not None]
     symbols = dict.fromkeys(table.symbol for part in lesson.practice.parts for table in part.tables)
     return Trial(
-        kind=Kind.MEMBER,
+        kind=Kind.REFIT,
         recipe=fingerprint(recipe),
         seed=lesson.job.plan.seed,
         from_ms=min((fold.from_ms for fold in folds), default=None),

@@ -157,7 +157,7 @@ def _refit(refit: Refit, sharpe: float | None) -> str:
         cell(percent(refit.overfitting)),
     ]
     head = ["trained anew", "Sharpe ratio: \u25cf path, \u2503 the bundle", "from the lowest to the highest",
-            "probability of overfitting"]  # fmt: skip
+            "probability of overfitting, of seeds"]  # fmt: skip
     paths = table(f"Paths, {refit.kind}", head, [row], style="figures second", foot=["", ruler(axis, RATIO), "", ""])
     return subtitle(refit.kind.capitalize()) + parts(f"Folds, {refit.kind}", "fold", refit.folds) + paths
 

@@ -249,7 +249,8 @@ def _members(evaluation: Evaluation) -> list[Finding]:
 
 
 def _refits(evaluation: Evaluation) -> list[Finding]:
-    return [finding for refit in evaluation.refits for finding in (*_paths(refit), *_overfitting(refit))]
+    is_picked = len({member.weight for member in evaluation.members}) > 1
+    return [finding for refit in evaluation.refits for finding in (*_paths(refit), *_overfitting(refit, is_picked))]
 
 
 def _paths(refit: Refit) -> list[Finding]:
@@ -268,13 +269,17 @@ def _paths(refit: Refit) -> list[Finding]:
     return _found(Side.FOR, f"{text} on {len(known)} paths.")
 
 
-def _overfitting(refit: Refit) -> list[Finding]:
+def _overfitting(refit: Refit, is_picked: bool) -> list[Finding]:
+    """Return what the seeds say. is_picked: their weights differ, so that a choice among them was made."""
     if refit.overfitting is None:
         return []
     text = (
-        f"The probability of overfitting ({refit.kind}) is {percent(refit.overfitting)}: that often the best in one "
-        "half of the time was below the median in the other."
+        f"The probability of overfitting ({refit.kind}) is {percent(refit.overfitting)}: that often the seed that "
+        "was best in one half of the time was below the median seed in the other. It says nothing of how the settings "
+        "were chosen."
     )
+    if not is_picked:
+        return _found(Side.NOTE, f"{text} Nor was a seed picked here: the members weigh the same.")
     if refit.overfitting > _OVERFITTED:
         return _found(Side.AGAINST, text)
     return _found(Side.FOR if refit.overfitting < _SOUND else Side.NOTE, text)

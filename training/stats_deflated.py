@@ -148,9 +148,9 @@ def deflate(
     spread, moments = spread_of(sharpes), moments_of(returns)
     if spread is None and trials > 1.0 and moments is not None:
         spread = math.sqrt(periods_per_year / (moments.n - 1))
-    known = 0.0 if spread is None else spread
-    chance = expected_best(trials, known)
-    if moments is None:
+    # Several trials of an unknown spread have a best that nobody can tell: 0 would be a number made up.
+    chance = None if spread is None and trials > 1.0 else expected_best(trials, spread or 0.0)
+    if moments is None or chance is None:
         return Deflated(
             value=None, probabilistic=None, trials=round(trials), spread=spread, chance=chance, days_needed=None
         )

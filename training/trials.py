@@ -8,7 +8,8 @@ also one that was given up, failed or never traded. The same recipe with the sam
 was run or resumed; with another result, because code or libraries changed in between, it counts again. `looks` says how
 many scores a run's best weights were picked from. They are told, and do not count as trials: the scores of one run move
 together, and the spread between trials that deflation works with is one of picked scores already, so that the luck of
-picking within a run is in it. What was tried elsewhere is noted by hand, with its number.
+picking within a run is in it. What was tried elsewhere is noted by hand, with its number. Members of refits are written
+down and told, and do not count either: they repeat a recipe that was chosen before, and nothing is chosen from them.
 """
 
 import hashlib
@@ -41,6 +42,8 @@ class Kind(StrEnum):
     TUNE = "tune"
     COMPARE = "compare"
     EVALUATION = "evaluation"
+    REFIT = "refit"
+    """A member of a recipe that an evaluation trained anew: nothing is selected from them, so they are not counted."""
     NOTE = "note"
     """Written by hand, for trials made elsewhere."""
 
@@ -123,9 +126,13 @@ def place_of(stated: Path | None, environ: Mapping[str, str] = os.environ) -> Pa
 # ---- what the trials say ----------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """Trials, each once. counted: in the order in which they were written, notes as they are."""
+    """Trials, each once, in the order in which they were written, notes as they are.
+
+    counted: those that something was selected from.  refits: members of refits, which count among no trials.
+    """
 
     counted: tuple[Trial, ...]
+    refits: tuple[Trial, ...] = ()
 
     @classmethod
     def of(cls, trials: Iterable[Trial]) -> "Tally":
@@ -141,7 +148,11 @@ class Tally:
                 kept.setdefault((trial.recipe, trial.score), trial)
             elif trial.recipe not in ended:
                 kept[trial.recipe, _LOOK] = trial
-        return cls(counted=tuple(kept.values()))
+        found = tuple(kept.values())
+        return cls(
+            counted=tuple(trial for trial in found if trial.kind is not Kind.REFIT),
+            refits=tuple(trial for trial in found if trial.kind is Kind.REFIT),
+        )
 
     @property
     def count(self) -> int:
@@ -164,8 +175,8 @@ class Tally:
         return statistics.median(self.sharpes) if self.sharpes else None
 
     def only(self, kind: Kind) -> "Tally":
-        """Return the tally of one kind."""
-        return Tally(counted=tuple(trial for trial in self.counted if trial.kind is kind))
+        """Return the tally of one kind, which for refits is the only one that counts them."""
+        return Tally(counted=tuple(trial for trial in (*self.counted, *self.refits) if trial.kind is kind))
 
 
 # ---- the ledger -------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,7 @@ def test_an_ensemble_that_meets_what_is_required_is_ready_and_ends_with_0(
     assert 0 in outcomes
     assert read_readiness(model, read_bundle(model).manifest).verdict is Verdict.READY
     assert any(warning.startswith("the thresholds were changed: sharpe -1000") for warning in outcomes[0]["warnings"])
+    assert "no veto fires; thresholds were loosened: sharpe -1000 instead of 1.2" in outcomes[0]["summary"]
 
 
 def test_equal_evaluations_are_equal(run: Run, asked: list[Any]) -> None:
@@ -133,6 +134,21 @@ def test_conditions_are_those_of_the_training_unless_they_are_given(run: Run, as
     free = told(run, *asked, "--fee-rate", "0", "--slippage-rate", "0")
     assert free["metrics"]["fees"] == 0.0
     assert any("fee_rate 0 instead of 0.001" in warning for warning in free["warnings"])
+
+
+@pytest.mark.parametrize("option", ["--fee-rate", "--slippage-rate"])
+def test_lower_costs_than_those_of_the_training_refuse_and_the_gate_says_so(
+    run: Run, asked: list[Any], model: Path, option: str
+) -> None:
+    name = option.removeprefix("--").replace("-", "_")
+    document = told(run, *asked, option, "0.0001", "--require", "days=1", "--stop-loss", "0.2")
+    assert "lower costs" in [veto["name"] for veto in document["vetoes"] if veto["fired"]]
+    found = read_readiness(model, read_bundle(model).manifest)
+    assert f"trades cost less than it was trained under ({name} 0.0001 below" in found.summary
+    assert "; thresholds were loosened: days 1 instead of 180; conditions were changed: stop_loss 0.2" in found.summary
+    dearer = told(run, *asked, option, "0.01")
+    assert "lower costs" not in [veto["name"] for veto in dearer["vetoes"] if veto["fired"]]
+    assert f"{name} 0.01 instead of" in dearer["summary"]
 
 
 def test_several_symbols_are_one_account_and_each_alone(run: Run, asked: list[Any], tmp_path: Path) -> None:
@@ -283,7 +299,7 @@ def test_refits_are_part_of_the_evaluation_and_what_is_said_of_them_too(
     assert wanted.recipe.plan.member.steps == 3_000
     assert wanted.recipe.bundle == read_bundle(model).manifest.id
     out = " ".join(run(*both)[1].split())
-    assert "Sharpe ratios of the refitted paths: 0.50, -; probability of overfitting: 25%" in out
+    assert "Sharpe ratios of the refitted paths: 0.50, -; probability of overfitting, of its seeds: 25%" in out
     [alone] = told(run, *both, "--refit", "combinatorial")["refits"]
     assert alone["kind"] == "combinatorial"
 
@@ -298,6 +314,42 @@ def test_too_few_days_for_refits_are_refused_with_the_way_out(run: Run, asked: l
     assert "are too few for 4 folds" in err
     assert err.endswith("--refit none evaluates without\n")
     assert not (model / "evaluation.json").exists()
+
+
+@pytest.fixture
+def untraded(monkeypatch: Any) -> None:
+    monkeypatch.setattr(evaluate_run, "trade", lambda *_: pytest.fail("it was traded"))
+
+
+@pytest.mark.usefixtures("untraded")
+def test_too_few_steps_for_refits_are_refused_before_anything_is_traded(
+    run: Run, asked: list[Any], ledger: Path
+) -> None:
+    code, out, err = run(*asked, "--refit", "walk-forward", "--refit-steps", "3")
+    assert (code, out, ledger.exists()) == (1, "", False)
+    assert "3 steps of a refit end before learning begins: give more than" in err
+    assert err.endswith("--refit none evaluates without\n")
+
+
+@pytest.mark.usefixtures("untraded")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--from models/other", "begins with bundle models/other"),
+        ("--no-such-option", "this version of sacd train does not take it"),
+    ],
+)
+def test_a_recipe_that_cannot_be_repeated_is_refused_before_anything_is_traded(
+    run: Run, asked: list[Any], model: Path, monkeypatch: Any, *, options: str, message: str
+) -> None:
+    bundle = read_bundle(model)
+    training = replace(bundle.manifest.training, command=f"sacd train --data btcusdt-1h.csv {options}")
+    other = replace(bundle, manifest=replace(bundle.manifest, training=training))
+    monkeypatch.setattr(evaluate_run, "read_serving_bundle", lambda _: other)
+    code, out, err = run(*asked, "--refit", "combinatorial")
+    assert (code, out) == (1, "")
+    assert message in err
+    assert err.endswith("--refit none evaluates without\n")
 
 
 # ---- bad input --------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from training.workers import Ended, Outcome, Task, Tell, perform
 
 TINY = [
     "--steps", "400", "--set", "learning_starts=100", "--set", "batch_size=32", "--set", "net_arch=8",
-    "--set", "episode.length=60", "--validation", "0.06",
+    "--set", "episode.length=60", "--validation", "0.06", "--set", "n_envs=1", "--set", "train_freq=4",
 ]  # fmt: skip
 
 

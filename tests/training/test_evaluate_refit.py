@@ -176,6 +176,17 @@ def test_progress_ends_with_every_step_of_every_member(tmp_path: Path) -> None:
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
+def test_splits_that_leave_the_same_practice_share_their_members() -> None:
+    split, other = walk_forward_splits(FORWARD_MS, 160 * DAY_MS, HOUR_MS, Terms(folds=2))
+    practices = [practice_of([FORWARD], each, PLAN) for each in (split, other, split)]
+    pool, told = Here(), []
+    place = Place(names=["first", "other", "again"])
+    first, _, again = train_refits(practices, PLAN, pool, place, tell=lambda done, total: told.append((done, total)))
+    assert pool.ran == ["first, member 0", "first, member 1", "other, member 0", "other, member 1"]
+    assert [member.candidate for member in again] == [member.candidate for member in first]
+    assert told[-1] == (2400, 2400)
+
+
 def test_kept_members_are_not_trained_again_and_give_the_same(forward: tuple[Refit, Track], tmp_path: Path) -> None:
     assert walk_forward(asked(keep=tmp_path), Here())[0] == forward[0]
     kept = sorted(path.name for path in tmp_path.iterdir())
@@ -205,17 +216,18 @@ def test_a_member_that_fails_is_named_with_its_refit() -> None:
 
 
 # ---- trials -----------------------------------------------------------------------------------------------------
-def test_every_member_is_a_trial_and_counts_once(tmp_path: Path) -> None:
+def test_every_member_is_written_down_once_and_not_counted(tmp_path: Path) -> None:
     place = tmp_path / "trials.jsonl"
     for _ in range(2):
         ledger = Ledger(place, now_ms=lambda: 0)
         walk_forward(asked(recipe=replace(RECIPE, plan=HELD), ledger=ledger), Here())
-        trials = ledger.tally().counted
+        trials = ledger.tally().only(Kind.REFIT).counted
         assert [trial.words for trial in trials] == [
             f"refit of abababababababab, fold {fold}, member {member}" for fold in (1, 2) for member in (0, 1)
         ]
-        assert {trial.kind for trial in trials} == {Kind.MEMBER}
-        assert len(ledger.sharpes()) == 4
+        assert {trial.kind for trial in trials} == {Kind.REFIT}
+        assert len([trial for trial in trials if trial.score is not None]) == 4
+        assert (ledger.count(), ledger.sharpes()) == (0, ())
         assert {(trial.looks, trial.is_over, trial.symbols) for trial in trials} == {(2, True, (BTC,))}
     # 6 % of the 129 days before the first fold and its purge are 7.74: the midnight before makes them 8.
     assert trials[0].days == 8.0

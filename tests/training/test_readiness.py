@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from strategy.parameters import CostModel
 from tests.training.tracks import metrics_of
 from training import rules
 from training.errors import TrainingError
@@ -33,12 +34,14 @@ GOOD = metrics_of(
     days=400,
 )
 THRESHOLDS = Thresholds()
+COSTS = CostModel(fee_rate=0.001, slippage_rate=0.0005)
 WORSE = {VOLATILITY_TARGETED: replace(GOOD, sharpe=1.1)}
 
 
 def fired(metrics: Metrics = GOOD, *, deflated: float | None = 0.99, is_seen: bool = False, **other: Any) -> list[str]:
-    beside = other.get("baselines", WORSE)
-    return [v.name for v in vetoes(metrics, beside, deflated, THRESHOLDS, is_seen=is_seen) if v.fired]
+    beside, costs = other.get("baselines", WORSE), other.get("costs", COSTS)
+    found = vetoes(metrics, beside, deflated, THRESHOLDS, is_seen=is_seen, costs=costs, trained=COSTS)
+    return [veto.name for veto in found if veto.fired]
 
 
 def test_the_targets_are_those_of_the_guide() -> None:
@@ -132,6 +135,13 @@ def test_seen_candles_refuse() -> None:
     assert fired(is_seen=True) == ["seen candles"]
 
 
+@pytest.mark.parametrize("name", ["fee_rate", "slippage_rate"])
+@pytest.mark.parametrize(("times", "fires"), [(0.0, True), (0.99, True), (1.0, False), (2.0, False)])
+def test_costs_below_those_of_the_training_refuse(name: str, times: float, fires: bool) -> None:
+    costs = replace(COSTS, **{name: times * getattr(COSTS, name)})
+    assert fired(costs=costs) == (["lower costs"] if fires else [])
+
+
 @pytest.mark.parametrize("ours", [True, False], ids=["of the ensemble", "of the baseline"])
 def test_a_comparison_that_cannot_be_made_refuses(ours: bool) -> None:
     nothing = replace(GOOD, sharpe=None)
@@ -148,21 +158,33 @@ def test_equal_to_the_baseline_is_not_worse() -> None:
 def test_four_fifths_of_the_criteria_must_pass(failing: int, ready: bool) -> None:
     changes = dict(list({"sharpe": 1.15, "alpha": 0.0}.items())[:failing])
     found = criteria(replace(GOOD, **changes), THRESHOLDS)
-    silent = vetoes(GOOD, WORSE, 0.99, THRESHOLDS, is_seen=False)
+    silent = vetoes(GOOD, WORSE, 0.99, THRESHOLDS, is_seen=False, costs=COSTS, trained=COSTS)
     assert is_ready(found, silent, THRESHOLDS.share) is ready
 
 
 def test_a_veto_refuses_whatever_the_criteria_say() -> None:
-    refused = vetoes(replace(GOOD, round_trips=3), WORSE, 0.99, THRESHOLDS, is_seen=False)
+    few = replace(GOOD, round_trips=3)
+    refused = vetoes(few, WORSE, 0.99, THRESHOLDS, is_seen=False, costs=COSTS, trained=COSTS)
     found = criteria(GOOD, THRESHOLDS)
     assert not is_ready(found, refused, THRESHOLDS.share)
-    words = summary(found, refused, THRESHOLDS.share)
+    words = summary(found, refused, THRESHOLDS)
     assert words == ("7 of 7 criteria pass (80% are needed); refused, because 3 closed round trips are fewer than 30")
 
 
 def test_the_summary_of_a_ready_ensemble_says_so() -> None:
-    silent = vetoes(GOOD, WORSE, 0.99, THRESHOLDS, is_seen=False)
-    assert summary(criteria(GOOD, THRESHOLDS), silent, 0.8) == "7 of 7 criteria pass (80% are needed) and no veto fires"
+    silent = vetoes(GOOD, WORSE, 0.99, THRESHOLDS, is_seen=False, costs=COSTS, trained=COSTS)
+    said = summary(criteria(GOOD, THRESHOLDS), silent, THRESHOLDS)
+    assert said == "7 of 7 criteria pass (80% are needed) and no veto fires"
+
+
+def test_the_summary_tells_what_made_it_easier() -> None:
+    silent = vetoes(GOOD, WORSE, 0.99, THRESHOLDS, is_seen=False, costs=COSTS, trained=COSTS)
+    loose = Thresholds(sharpe=1.0, max_drawdown=0.3, alpha=0.05)
+    said = summary(criteria(GOOD, THRESHOLDS), silent, loose, ["stop_loss 0.2 instead of 0.1"])
+    assert said == (
+        "7 of 7 criteria pass (80% are needed) and no veto fires; thresholds were loosened: sharpe 1 instead of 1.2, "
+        "max_drawdown 0.3 instead of 0.15; conditions were changed: stop_loss 0.2 instead of 0.1"
+    )
 
 
 # ---- thresholds -------------------------------------------------------------------------------------------------
@@ -178,6 +200,16 @@ def test_every_threshold_can_be_changed() -> None:
     names = [field.name for field in fields(Thresholds)]
     found = read_thresholds(None, [f"{name}=0.125" for name in names])
     assert {getattr(found, name) for name in names} == {0.125}
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Thresholds)])
+def test_a_threshold_is_loosened_by_what_lets_more_pass(name: str) -> None:
+    usual = getattr(THRESHOLDS, name)
+    upward, downward = (replace(THRESHOLDS, **{name: times * usual}) for times in (1.01, 0.99))
+    is_most = name in {"max_drawdown", "action_deviation", "dominant_action"}
+    assert bool(upward.loosened()) is is_most
+    assert bool(downward.loosened()) is not is_most
+    assert THRESHOLDS.loosened() == []
 
 
 @pytest.mark.parametrize(

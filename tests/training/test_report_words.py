@@ -147,7 +147,18 @@ def test_the_worst_seed_is_named() -> None:
 @pytest.mark.parametrize(("overfitting", "side"), [(0.19, Side.FOR), (0.41, Side.NOTE), (0.51, Side.AGAINST)])
 def test_overfitting(overfitting: float, side: Side) -> None:
     refit = Refit(kind="combinatorial", folds=(), sharpes=(), overfitting=overfitting)
-    assert side_of(replace(SAMPLE, refits=(refit,)), "probability of overfitting") is side
+    best, *others = SAMPLE.members
+    picked = replace(SAMPLE, members=(replace(best, weight=0.6), *others), refits=(refit,))
+    assert side_of(picked, "probability of overfitting") is side
+    assert side_of(picked, "says nothing of how the settings were chosen") is side
+
+
+@pytest.mark.parametrize("overfitting", [0.0, 0.19, 0.41, 0.51, 1.0])
+@pytest.mark.parametrize("members", [1, 5])
+def test_overfitting_says_nothing_where_no_seed_is_picked(overfitting: float, members: int) -> None:
+    refit = Refit(kind="combinatorial", folds=(), sharpes=(), overfitting=overfitting)
+    equal = replace(SAMPLE, members=SAMPLE.members[:members], refits=(refit,))
+    assert side_of(equal, "probability of overfitting", "the members weigh the same") is Side.NOTE
 
 
 def test_what_would_refute_it_comes_from_its_own_figures() -> None:

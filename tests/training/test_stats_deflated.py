@@ -164,6 +164,11 @@ def test_returns_without_a_spread_have_no_ratio_of_any_kind(returns: np.ndarray)
     assert found.trials == 10
 
 
+def test_the_best_by_chance_is_not_made_up_where_neither_trials_nor_returns_have_a_spread() -> None:
+    found = deflated.deflate(np.zeros(100), 10, [])
+    assert (found.spread, found.chance, found.value) == (None, None, None)
+
+
 def test_a_loss_needs_no_track_record() -> None:
     assert deflated.least_track_record(Moments(n=100, sharpe=-0.1, skew=0.0, kurtosis=3.0)) is None
 

@@ -13,7 +13,7 @@ from tests.training import runs
 from tests.training.markets import write_table
 
 ONE = [*runs.TINY, "--members", "1", "--gates", "off", "--validation", "0.06"]
-STAGES = [*ONE, "--curriculum", "--curriculum-days", "2", "--curriculum-tries", "2"]
+STAGES = [*ONE, "--steps", "4000", "--curriculum", "--curriculum-days", "2", "--curriculum-tries", "2"]
 
 
 @pytest.fixture(scope="module")

@@ -99,6 +99,14 @@ def test_kinds_are_counted_apart(ledger: Ledger) -> None:
     assert ledger.tally().only(Kind.NOTE).median is None
 
 
+def test_refits_are_told_and_not_counted(ledger: Ledger) -> None:
+    ledger.record([trial("a", 1.0), trial("b", 9.0, kind=Kind.REFIT), trial("c", 8.0, kind=Kind.REFIT, is_over=False)])
+    assert (ledger.count(), ledger.sharpes(), ledger.tally().looks) == (1, (1.0,), 1)
+    assert ledger.tally().only(Kind.REFIT).sharpes == (9.0, 8.0)
+    assert ledger.tally().only(Kind.MEMBER).count == 1
+    assert read_ledger(ledger.place).lines == 3
+
+
 # ---- what is written --------------------------------------------------------------------------------------------
 def test_a_line_says_all_there_is_to_know(ledger: Ledger) -> None:
     ledger.record([trial("ab", 1.25, seed=7, symbols=("BTC/USDT",), looks=3)])
