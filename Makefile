@@ -48,8 +48,9 @@ clean: ## remove the environments and whatever else was made here
 	requirements/environment lock .venv requirements/build.txt requirements/runtime.txt
 	@touch $@
 
+# peewee: empyrical-reloaded, by which the tests check our metrics, pins one of which there is no wheel.
 .venv-dev/locked: requirements/torch.txt requirements/dev.txt
-	BEFORE=requirements/torch.txt BEFORE_ARGS='$(TORCH_ARGS)' requirements/environment lock .venv-dev requirements/dev.txt
+	SOURCE=peewee BEFORE=requirements/torch.txt BEFORE_ARGS='$(TORCH_ARGS)' requirements/environment lock .venv-dev requirements/dev.txt
 	@touch $@
 
 .venv-lock/locked: requirements/lock.txt
