@@ -48,9 +48,10 @@ clean: ## remove the environments and whatever else was made here
 	requirements/environment lock .venv requirements/build.txt requirements/runtime.txt
 	@touch $@
 
-# peewee: empyrical-reloaded, by which the tests check our metrics, pins one of which there is no wheel.
+# peewee: empyrical-reloaded, by which the tests check our metrics, pins one of which there is no wheel. It is plain Python
+# but for an extension to SQLite that nobody needs here.
 .venv-dev/locked: requirements/torch.txt requirements/dev.txt
-	SOURCE=peewee BEFORE=requirements/torch.txt BEFORE_ARGS='$(TORCH_ARGS)' requirements/environment lock .venv-dev requirements/dev.txt
+	SOURCE=peewee NO_SQLITE=1 BEFORE=requirements/torch.txt BEFORE_ARGS='$(TORCH_ARGS)' requirements/environment lock .venv-dev requirements/dev.txt
 	@touch $@
 
 .venv-lock/locked: requirements/lock.txt
