@@ -234,7 +234,16 @@ class Board:
             self._touch(view)
         if view.is_decided:
             self.decided += 1
+            self._drop_last_in_between(view.symbol)
             self.decisions.appendleft(event)
+
+    def _drop_last_in_between(self, symbol: str) -> None:
+        """Forget the last votes on a symbol when no decision fell on their candle: one such line is enough."""
+        for at, earlier in enumerate(self.decisions):
+            if earlier.outcome.sight.candle.symbol == symbol:
+                if earlier.outcome.verdict.reason is VerdictReason.BETWEEN_DECISIONS:
+                    del self.decisions[at]
+                return
 
     def _note_stop(self, order: Order, state: OrderState) -> None:
         if order.kind is OrderKind.STOP:

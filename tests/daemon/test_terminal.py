@@ -318,6 +318,28 @@ def test_symbols_of_one_candle_are_listed_in_their_own_order_and_candles_newest_
     ]
 
 
+def test_of_candles_between_two_decisions_only_the_newest_is_listed() -> None:
+    between, reason = [], VerdictReason.BETWEEN_DECISIONS
+    for n in (1, 2, 3):
+        between += [
+            events.decided(events.hold(reason), n, seq=2 * n),
+            events.decided(events.hold(reason, "ETH/USDT"), n, seq=2 * n + 1),
+        ]
+    shown = screen_of(
+        events.started((BTC, "ETH/USDT")),
+        events.decided(events.hold(), 0, seq=0),
+        events.decided(events.hold(symbol="ETH/USDT"), 0, seq=1),
+        *between,
+    )
+    listed = [line for line in shown.splitlines() if "holds" in line]
+    assert [line.split()[1:3] for line in listed] == [
+        ["17:00", BTC],
+        ["17:00", "ETH/USDT"],
+        ["14:00", BTC],
+        ["14:00", "ETH/USDT"],
+    ]
+
+
 def test_uptime_counts_from_the_start_of_the_view() -> None:
     clock = ManualClock()
     view = view_of(events.started(), clock=clock)
