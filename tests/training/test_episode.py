@@ -62,9 +62,9 @@ def test_impossible_lengths_are_refused(length: Any) -> None:
         ({"slippage": (float("nan"), 1.0)}, r"randomised slippage factors nan: give a number"),
         ({"slippage": (1.0,)}, r"randomised slippage factors \(1\.0,\): give the lowest and the highest, such as"),
         ({"fee": 2.0}, r"randomised fee factors 2\.0: give the lowest and the highest, such as"),
-        ({"most_delay": -1}, r"randomised most_delay \(candles\) -1: give a whole number within 0 \.\. 24"),
-        ({"most_delay": 25}, r"randomised most_delay \(candles\) 25: give a whole number within 0 \.\. 24"),
-        ({"most_delay": 0.5}, r"randomised most_delay \(candles\) 0\.5: give a whole number"),
+        ({"most_delay": -1}, r"randomised most_delay \(decisions\) -1: give a whole number within 0 \.\. 24"),
+        ({"most_delay": 25}, r"randomised most_delay \(decisions\) 25: give a whole number within 0 \.\. 24"),
+        ({"most_delay": 0.5}, r"randomised most_delay \(decisions\) 0\.5: give a whole number"),
     ],
 )
 def test_impossible_randomisation_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -439,7 +439,7 @@ ALTERED: list[tuple[str, Any, str]] = [
     ("layer0.weight", lambda a: a * np.float32(1.001), "the NumPy twin differs from torch by"),
     ("layer0.weight", lambda a: a.astype(np.float64), "layer0.weight is float64, not float32"),
     ("layer0.weight", lambda a: a * np.float32(np.nan), "not finite"),
-    ("layer0.weight", lambda a: a[:, :-1], "layer0.weight has shape (16, 53)"),
+    ("layer0.weight", lambda a: a[:, :-1], f"layer0.weight has shape (16, {N_OBSERVATION - 1})"),
     ("layer1.weight", lambda a: a[None], "arrays that make no network"),
     ("layer1.weight", lambda _: None, "arrays that make no network"),
     ("layer1.bias", lambda _: None, "arrays missing or unknown"),

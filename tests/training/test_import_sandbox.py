@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strategy.observation import N_OBSERVATION
 from training import import_sandbox
 from training.import_sandbox import CALLS, OPENING_CALLS, CannotConfine, confine
 
@@ -273,7 +274,7 @@ def test_a_user_who_is_not_root_and_can_read_nothing_more_loads_the_same(tmp_pat
     )
     assert found["numpy 1"] == "DONE"
     assert found["shapes"] == {
-        "layer0.weight": (4, 54),
+        "layer0.weight": (4, N_OBSERVATION),
         "layer0.bias": (4,),
         "layer1.weight": (3, 4),
         "layer1.bias": (3,),

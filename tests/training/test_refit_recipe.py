@@ -101,5 +101,5 @@ def test_too_few_steps_to_learn_are_refused() -> None:
 
 
 def test_a_bundle_of_other_parameters_is_refused() -> None:
-    with pytest.raises(TrainingError, match=r"does not know what it was trained under .*unknown or missing keys"):
+    with pytest.raises(TrainingError, match=r"what it was trained under: .*unknown or missing keys.*train it anew"):
         recipe_of(manifest(WORDS, costs={"fee": 0.001}))
