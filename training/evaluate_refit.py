@@ -22,13 +22,13 @@ from training.commands_common import day
 from training.ensemble import Member
 from training.errors import TrainingError
 from training.evaluation import Part, Refit
-from training.metrics import sharpe_ratio
+from training.metrics import returns_of, sharpe_ratio
 from training.reference import reference_of
 from training.refit_exam import Exam, Marks, exam_of, sit
 from training.refit_practice import Stretches, first_full, practice_of
 from training.refit_recipe import Recipe
 from training.refit_splits import DAY_MS, Split, Terms, combinatorial_splits, paths_of, walk_forward_splits
-from training.refit_tracks import joined, part_of, returns_of
+from training.refit_tracks import joined, part_of
 from training.refit_train import Place, Tell, train_refits
 from training.stats_overfitting import overfitting
 from training.track import FloatArray, Track

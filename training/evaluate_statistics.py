@@ -6,11 +6,10 @@ import numpy as np
 
 from training.evaluation import Bootstrap
 from training.metrics import max_drawdown, returns_of, sharpe_ratio
-from training.stats_bootstrap import DRAWS, difference_interval, interval, optimal_block
+from training.stats_bootstrap import DRAWS, LEAST_FOR_A_BLOCK, difference_interval, interval, optimal_block
 from training.track import FloatArray, Track
 
 _DAYS_PER_YEAR = 365.0
-_LEAST_FOR_A_BLOCK = 10
 
 
 def bootstrap(track: Track, baselines: Mapping[str, Track], draws: int = DRAWS, seed: int = 1) -> Bootstrap:
@@ -19,7 +18,7 @@ def bootstrap(track: Track, baselines: Mapping[str, Track], draws: int = DRAWS, 
     All of it is of daily returns, also the drawdown, which is therefore not deeper than that of candles.
     """
     returns = returns_of(track)
-    block = optimal_block(returns) if len(returns) >= _LEAST_FOR_A_BLOCK else 1.0
+    block = optimal_block(returns) if len(returns) >= LEAST_FOR_A_BLOCK else 1.0
     others = {name: returns_of(other) for name, other in baselines.items()}
     return Bootstrap(
         draws=draws,

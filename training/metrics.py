@@ -68,6 +68,11 @@ class Month:
     days: int
     total_return: float
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it has days enough to count among the positive months or the others."""
+        return self.days >= _FEWEST_DAYS_OF_MONTH
+
 
 def monthly_returns(close_ms: NDArray[np.int64], equity: FloatArray) -> tuple[Month, ...]:
     """Return the return of each calendar month UTC with a candle, in the order of time.
@@ -117,11 +122,11 @@ def max_drawdown(equity: FloatArray) -> float:
 
 def returns_of(track: Track) -> FloatArray:
     """Return the daily returns of a track, (days,); the first day counts from the cash at the beginning."""
-    return daily_returns(_times(track), track.equity)
+    return daily_returns(times_of(track), track.equity)
 
 
-def _times(track: Track) -> NDArray[np.int64]:
-    """Return the times of `equity`; the cash at the beginning belongs to the day of the first candle."""
+def times_of(track: Track) -> NDArray[np.int64]:
+    """Return the times of its `equity`, (n + 1,); the cash at the beginning belongs to the day of the first candle."""
     return np.concatenate([track.close_ms[:1], track.close_ms])
 
 
@@ -300,7 +305,7 @@ def _shape(returns: FloatArray) -> Figures:
 
 
 def _consistency(track: Track) -> Figures:
-    whole = [m for m in monthly_returns(_times(track), track.equity) if m.days >= _FEWEST_DAYS_OF_MONTH]
+    whole = [m for m in monthly_returns(times_of(track), track.equity) if m.is_full]
     positive = sum(month.total_return > 0.0 for month in whole)
     return {"months": len(whole), "positive_months": positive / len(whole) if whole else None}
 

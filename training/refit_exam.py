@@ -16,9 +16,10 @@ from training.backtest import INITIAL_CASH
 from training.ensemble import Member
 from training.errors import Interrupted, TrainingError
 from training.export import ExportedActor, build_actor
+from training.metrics import returns_of
 from training.recorder import recorded
 from training.refit_splits import Span
-from training.refit_tracks import closed_out, returns_of
+from training.refit_tracks import closed_out
 from training.track import FloatArray, Track
 from training.workers import End, Link, Pool, Task
 

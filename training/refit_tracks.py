@@ -11,7 +11,7 @@ from strategy.costs import fee, fill_price
 from strategy.order import Fill, Side
 from strategy.trader import Setup
 from training.evaluation import Part
-from training.metrics import daily_returns, max_drawdown, sharpe_ratio
+from training.metrics import daily_returns, max_drawdown, sharpe_ratio, times_of
 from training.track import FloatArray, SymbolTrack, Track
 
 _DUST = 1e-12
@@ -114,11 +114,6 @@ def _placed(direction: NDArray[np.float32], columns: Sequence[int], count: int) 
 
 
 # ---- what a part is worth ---------------------------------------------------------------------------------------
-def returns_of(track: Track) -> FloatArray:
-    """Return the daily returns of a track, (n_days,)."""
-    return daily_returns(np.concatenate([track.close_ms[:1], track.close_ms]), track.equity)
-
-
 def part_of(name: str, tracks: Sequence[Track], setup: Setup) -> Part:
     """Return what accounts of touching or separate spans did, one after another, beside buying and holding in each."""
     returns, held = _chained(tracks, [track.equity for track in tracks])
@@ -140,7 +135,7 @@ def _chained(tracks: Sequence[Track], equities: Sequence[FloatArray]) -> tuple[F
     """Return the daily returns of curves of `tracks`, and one curve of all, each going on where the last one ended."""
     returns, curve = [], [np.ones(1)]
     for track, equity in zip(tracks, equities, strict=True):
-        returns.append(daily_returns(np.concatenate([track.close_ms[:1], track.close_ms]), equity))
+        returns.append(daily_returns(times_of(track), equity))
         curve.append(curve[-1][-1] * equity[1:] / equity[0])
     return np.concatenate(returns), np.concatenate(curve)
 

@@ -27,7 +27,7 @@ from training.refit_practice import Stretches
 from training.run_directory import require_space
 from training.settings_text import describe
 from training.trials import Kind, Ledger, Trial, fingerprint
-from training.trials_made import looks_of
+from training.trials_made import Recorder
 from training.workers import End, Link, Outcome, Pool, Task
 
 _RESULT, _WORK = "result.safetensors", "work"
@@ -87,13 +87,11 @@ class _Class:
         ledger: Ledger | None,
         tell: Tell | None,
     ) -> None:
-        self._lessons, self._names, self._ledger, self._told = lessons, names, ledger, tell
+        self._lessons, self._names, self._told = lessons, names, tell
         recipes = [recipe_of(lesson) for lesson in lessons]
         self._folders = [folder / _digest(recipe, library_versions()) for recipe in recipes]
-        self._trials = [
-            _trial(lesson, recipe, name) for lesson, recipe, name in zip(lessons, recipes, names, strict=True)
-        ]
-        self._looked_at = set[int]()
+        trials = [_trial(lesson, recipe, name) for lesson, recipe, name in zip(lessons, recipes, names, strict=True)]
+        self._recorder = None if ledger is None else Recorder(ledger, trials)
         self._steps = [0] * len(lessons)
 
     def train(self, pool: Pool) -> list[Candidate]:
@@ -127,18 +125,13 @@ class _Class:
 
     def _look(self, index: int, told: MemberProgress) -> None:
         """Pass on how far a member is. From its first score on it is a trial, whatever follows."""
-        if self._ledger is not None and told.score is not None and index not in self._looked_at:
-            self._looked_at.add(index)
-            self._ledger.record([self._trials[index].scored(told.score, 1, is_over=False)])
+        if self._recorder is not None:
+            self._recorder.told(index, told)
         self._tell(index, told.steps)
 
     def _note(self, index: int, candidate: Candidate) -> None:
-        if self._ledger is None:
-            return
-        score = None if candidate.conduct is None else candidate.conduct.score
-        by_stages = sum(int(stage["steps"]) for stage in candidate.stages)
-        looks = looks_of(self._lessons[index].job.plan, candidate.steps - by_stages)
-        self._ledger.record([self._trials[index].scored(score, 0 if score is None else looks)])
+        if self._recorder is not None:
+            self._recorder.trained(index, self._lessons[index].job.plan, candidate)
 
     def _tell(self, index: int, steps: int) -> None:
         for twin, folder in enumerate(self._folders):

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from training.metrics import Month
 from training.report_html import cell, table
 from training.report_numbers import percent
-from training.report_series import Month, months
+from training.report_series import months
 
 _NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _STRONGEST = 0.20
@@ -24,14 +25,14 @@ def heat_map(day_ms: Sequence[int], equity: Sequence[float]) -> str:
 def _shown(month: Month | None) -> str:
     if month is None:
         return ""
-    weight = min(abs(month.value) / _STRONGEST, 1.0)
-    style = "up" if month.value >= 0.0 else "down"
-    told = percent(month.value) + ("" if month.is_full else "*")
+    weight = min(abs(month.total_return) / _STRONGEST, 1.0)
+    style = "up" if month.total_return >= 0.0 else "down"
+    told = percent(month.total_return) + ("" if month.is_full else "*")
     return f'<span class="{style}" style="--w:{weight:.2f}">{told}</span>'
 
 
 def _whole(own: Sequence[Month | None]) -> str:
     grown = 1.0
     for month in own:
-        grown *= 1.0 if month is None else 1.0 + month.value
+        grown *= 1.0 if month is None else 1.0 + month.total_return
     return f"<b>{percent(grown - 1.0)}</b>"

@@ -2,32 +2,16 @@
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from training.metrics import Month, monthly_returns
+
 _DAYS_PER_YEAR = 365.0
-_FULL_MONTH = 10
-"""Days from which on a month counts, as in training/metrics.py."""
 
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Month:
-    """One calendar month, UTC. value: its return.  days: how many were traded.  is_full: whether these are enough."""
-
-    year: int
-    month: int
-    value: float
-    days: int
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the month counts among the positive or negative ones."""
-        return self.days >= _FULL_MONTH
 
 
 def date_of(day_ms: int) -> dt.date:
@@ -62,17 +46,9 @@ def rolling_sharpe(equity: Sequence[float], window: int) -> list[float | None]:
     return none * (window - 1) + known
 
 
-def months(day_ms: Sequence[int], equity: Sequence[float]) -> list[Month]:
+def months(day_ms: Sequence[int], equity: Sequence[float]) -> tuple[Month, ...]:
     """Return every month that was traded, in order. equity: (n,) multiples of what the account began with."""
-    found, before = [], 1.0
-    keys = [(date_of(ms).year, date_of(ms).month) for ms in day_ms]
-    for at, key in enumerate(keys):
-        if at + 1 < len(keys) and keys[at + 1] == key:
-            continue
-        value = equity[at] / before - 1.0
-        found.append(Month(year=key[0], month=key[1], value=value, days=keys.count(key)))
-        before = equity[at]
-    return found
+    return monthly_returns(np.array([*day_ms[:1], *day_ms], np.int64), np.array([1.0, *equity]))
 
 
 def buckets(count: int, most: int) -> list[tuple[int, int]]:

@@ -82,7 +82,7 @@ class Recorder:
         self._ledger.record([self._trials[index].scored(score, looks)])
 
     def trained(self, index: int, plan: MemberPlan, candidate: Candidate) -> None:
-        """Write down what came of a member of `sacd train`."""
+        """Write down what came of a member of an ensemble."""
         score = None if candidate.conduct is None else candidate.conduct.score
         steps = candidate.steps - sum(int(stage["steps"]) for stage in candidate.stages)  # stages score elsewhere
         self.ended(index, score, 0 if score is None else looks_of(plan, steps))

@@ -23,12 +23,12 @@ from training.evaluation import Refit
 from training.gates import Gates
 from training.held_out import HeldOut
 from training.market import Conditions, setup_of
+from training.metrics import returns_of
 from training.plan import MemberPlan, Settings, Validation
 from training.refit_exam import exam_of, take_exam
 from training.refit_practice import practice_of
 from training.refit_recipe import Recipe
 from training.refit_splits import Span, Split, Terms, combinatorial_splits, walk_forward_splits
-from training.refit_tracks import returns_of
 from training.refit_train import Place, train_refits
 from training.track import Track
 from training.trials import Kind, Ledger

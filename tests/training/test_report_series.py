@@ -42,7 +42,7 @@ def test_months_are_those_of_pandas() -> None:
     last = pd.Series(EQUITY, index=DATES).resample("ME").last()
     expected = pd.concat([pd.Series([1.0]), last]).pct_change().iloc[1:]
     found = months(DAYS, list(EQUITY))
-    assert [month.value for month in found] == pytest.approx(list(expected))
+    assert [month.total_return for month in found] == pytest.approx(list(expected))
     assert [(month.year, month.month) for month in found] == [(stamp.year, stamp.month) for stamp in last.index]
     assert [month.days for month in found] == list(pd.Series(1, index=DATES).resample("ME").sum())
     assert [month.is_full for month in found] == [True] * 13 + [False]  # the last has four days
