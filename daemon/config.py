@@ -29,6 +29,7 @@ from daemon.config_sections import (
     LiveSection,
     LogSection,
     MarketSection,
+    RetrainSection,
     RiskSection,
     Section,
     StepsSection,
@@ -60,6 +61,7 @@ class Config(Section):
     live: LiveSection = Field(default_factory=no_keys)
     steps: dict[str, StepsSection] = Field({}, alias="instruments")
     journal: JournalSection = Field(default_factory=no_keys)
+    retrain: RetrainSection = Field(default_factory=no_keys)
     http: HttpSection = Field(default_factory=no_keys)
     control: ControlSection = Field(default_factory=no_keys)
     log: LogSection = Field(default_factory=no_keys)

@@ -294,6 +294,50 @@ class JournalSection(Section):
     keep: int = Field(24, ge=1, le=10_000, description="write a whole number from 1 to 10000")
 
 
+def _cron(value: str) -> str:
+    if value and len(value.split()) != _CRON_FIELDS:
+        raise Wrong("is no schedule of five fields")
+    return value
+
+
+_CRON_FIELDS = 5
+
+
+class RetrainSection(Section):
+    """[retrain]: when an ensemble is trained anew, what a candidate must show, and when its swap is taken back.
+
+    cron, every_hours: at most one of them; neither retrains only by hand.  holdout_days: candles that neither has seen.
+    Shares are fractions; probabilities too.  drift_trigger, drift_limit: 0 switches them off.
+    """
+
+    cron: Annotated[str, AfterValidator(_cron)] = Field(
+        "", description='write minute, hour, day, month and weekday, such as "0 3 * * sun", or ""'
+    )
+    every_hours: float = Field(0.0, ge=0.0, le=8_784.0, description="write hours from 0 (never) to 8784, such as 168.0")
+    runner: Literal["child", "unit"] = Field("child", description='write "child" or "unit"')
+    data: dict[str, FilePath] = Field(
+        {}, description='write a table such as { "BTC/USDT" = "data/btcusdt-1h.parquet" }'
+    )
+    fetch: bool = False
+    workers: int = Field(0, ge=0, le=1_000, description="write a whole number from 0 (one per core) to 1000")
+    steps: int = Field(0, ge=0, le=1_000_000_000, description="write a whole number, 0 for as many as last time")
+    limit_hours: float = Field(6.0, gt=0.0, le=168.0, description="write hours above 0 and at most 168, such as 6.0")
+    memory_mib: int = Field(4_096, ge=256, le=1_048_576, description="write mebibytes from 256 to 1048576")
+    retry_hours: float = Field(6.0, ge=0.0, le=744.0, description="write hours from 0 to 744, such as 6.0")
+    holdout_days: float = Field(90.0, ge=5.0, le=3_660.0, description="write days from 5 to 3660, such as 90.0")
+    gate_confidence: float = Field(0.8, ge=0.5, lt=1.0, description="write a probability from 0.5 to below 1")
+    automatic: bool = True
+    shadow_decisions: int = Field(200, ge=10, le=100_000, description="write a whole number from 10 to 100000")
+    shadow_least: int = Field(20, ge=1, le=100_000, description="write a whole number from 1 to 100000")
+    shadow_alpha: float = Field(0.05, gt=0.0, lt=0.5, description="write a probability above 0 and below 0.5")
+    watch_decisions: int = Field(60, ge=1, le=100_000, description="write a whole number from 1 to 100000")
+    regret_limit: float = Field(0.03, gt=0.0, lt=1.0, description="write a share above 0 and below 1, such as 0.03")
+    regret_alpha: float = Field(0.05, gt=0.0, lt=0.5, description="write a probability above 0 and below 0.5")
+    drift_candles: int = Field(720, ge=10, le=100_000, description="write a whole number from 10 to 100000")
+    drift_limit: float = Field(0.0, ge=0.0, le=1e6, description="write a distance, 0 for no limit")
+    drift_trigger: float = Field(0.0, ge=0.0, le=1e6, description="write a distance, 0 for no trigger")
+
+
 class HttpSection(Section):
     """[http]: metrics and health."""
 

@@ -1,8 +1,10 @@
 """What the engine tells those who watch. Sinks receive these in order; none of them can delay or change a decision."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from daemon.model_life import Life
 from daemon.ports import External, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
 from strategy.candle import Candle
 from strategy.order import Fill, Order, OrderReport, OrderState, OrderStatus
@@ -112,6 +114,39 @@ class CommandTaken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStep:
+    """A step in the life of the ensembles is on disk. payload: of the `model` record; life: after it.
+
+    members: of the ensemble that serves, in a step "serving"; else 0.  seen_until_ms: end of the candles that it was
+    made from, in a step "serving"; else 0.
+    """
+
+    payload: Mapping[str, Any]
+    life: Life
+    members: int = 0
+    seen_until_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowMarked:
+    """Two ensembles were compared on a decision, and that is on disk. payload: of the `shadow` record."""
+
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftMarked:
+    """How far the market lies from the training candles. features: in the order of the feature schema.
+
+    is_beyond: whether the configured limit forbids new exposure.
+    """
+
+    joint: float
+    features: Sequence[float]
+    is_beyond: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Protected:
     """At a venue: what is held of `symbol` is to be protected by `stop`, and by no other; None when nothing is held."""
 
@@ -154,6 +189,9 @@ Event = (
     | FeedStatus
     | Gap
     | LateCandle
+    | ModelStep
+    | ShadowMarked
+    | DriftMarked
     | Protected
     | ExitForced
     | OrderPath

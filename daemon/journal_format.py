@@ -16,7 +16,9 @@ KINDS = frozenset(
     {
         "run",
         "stop",
-        "bundle",
+        "model",
+        "shadow",
+        "drift",
         "candle",
         "gap",
         "late_candle",

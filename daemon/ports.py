@@ -6,11 +6,14 @@ Adapters (feeds, brokers, the journal, sinks) implement these; `engine.py` knows
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from strategy.candle import Candle
 from strategy.instrument import Instrument
 from strategy.order import Order, OrderReport, OrderStatus
+
+if TYPE_CHECKING:
+    from strategy.trader import Outcome
 
 
 # ---- what a feed says -------------------------------------------------------------------------------------------
@@ -299,6 +302,34 @@ class Journal(Protocol):
 
     async def close(self) -> None:
         """Write what is queued and release the file; idempotent."""
+        ...
+
+
+# ---- what accompanies the account ---------------------------------------------------------------------------------
+class Companion(Protocol):
+    """Sees what the trader saw, after its orders have left: accounts in shadow, drift, the life of the ensembles.
+
+    The same calls in the same order give the same state, while trading as in recovery. Does no I/O of its own.
+    """
+
+    def on_candles(self, group: CandleGroup, outcomes: "Sequence[Outcome]") -> Sequence[Record]:
+        """Take candles that were decided on; returns what is to be journalled of them."""
+        ...
+
+    def on_warm(self, group: CandleGroup) -> None:
+        """Take candles that lie in the past."""
+        ...
+
+    def apply(self, kind: str, payload: Mapping[str, Any]) -> None:
+        """Take a `model` or `drift` record that is on disk; in recovery `shadow` records too, which change nothing."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return all that has changed since the beginning, as JSON types, for a checkpoint."""
+        ...
+
+    def restore(self, stored: Mapping[str, Any]) -> None:
+        """Continue from a `state`. Raises StrategyError when it was stored by something else."""
         ...
 
 
