@@ -33,6 +33,7 @@ from daemon.ports import (
     BrokerNews,
     CandleGroup,
     Clock,
+    Companion,
     External,
     FeedEvent,
     FeedStatus,
@@ -49,7 +50,7 @@ from daemon.ports import (
 )
 from strategy.order import Order, OrderReport, Side
 from strategy.risk import Approved
-from strategy.trader import Outcome, Setup, Trader, Voters
+from strategy.trader import Outcome, Reference, Setup, Trader, Voters
 
 _BATCH = 400
 """Backfilled candle groups that share a transaction: nothing depends on them until a decision follows."""
@@ -86,8 +87,12 @@ class Engine:
         cash: float,
         checkpoint_every: int,
         is_live: bool = False,
+        companion: Companion | None = None,
     ) -> None:
-        """cash: what the account was opened with, in quote.  checkpoint_every: decisions.  is_live: of the feed."""
+        """cash: what the account was opened with, in quote.  checkpoint_every: decisions.  is_live: of the feed.
+
+        companion: told of every candle once its orders have left; None where none is needed.
+        """
         self.trader = trader
         self.memory = memory
         self.model = model
@@ -99,6 +104,7 @@ class Engine:
         self._checkpoint_every = checkpoint_every
         self._checkpoint_at = memory.decisions + checkpoint_every
         self._is_live = is_live
+        self._companion = companion
         self._watch = FeedWatch(clock)
         self._ledger = Ledger(trader, memory, broker, self._publish)
         self._exits = Exits(trader, memory, self._ledger, clock)
@@ -164,9 +170,21 @@ class Engine:
         for i, outcome in enumerate(outcomes):
             self._publish(Decided(outcome=outcome, model_id=self.model.id, latency_s=latency_s, seq=first_seq + i))
         self._publish_account()
+        if self._companion is not None:
+            self._companion.on_candles(group, outcomes)
+            self._ledger.waiting.extend(self._taken(self._companion))
         if self.memory.decisions >= self._checkpoint_at:
             self._checkpoint_at = self.memory.decisions + self._checkpoint_every
             self._ledger.waiting.append(self._checkpoint())
+
+    def _taken(self, companion: Companion) -> Sequence[Record]:
+        """Return what the companion has to say; a drift across its limit counts from the next decision on."""
+        taken = companion.take()
+        for record in taken:
+            if record.kind == "drift":
+                self.trader.set_drifted(is_drifted=record.payload["is_beyond"])
+            companion.apply(record)
+        return taken
 
     def _decisions(self, outcomes: Iterable[Outcome]) -> list[Record]:
         """Note decisions and the orders they approved; returns their records."""
@@ -183,6 +201,8 @@ class Engine:
         self._ledger.apply(self._broker.on_market(group))
         self._take_in(group)
         self.trader.warm(group.candles)
+        if self._companion is not None:
+            self._companion.on_warm(group)
         for candle in group.candles:
             self._publish(CandleTaken(candle=candle, is_backfill=True, at_ms=now_ms))
         if len(self._ledger.waiting) >= _BATCH:
@@ -334,6 +354,8 @@ class Engine:
         instruments = {symbol: news.instruments.get(symbol, known) for symbol, known in setup.instruments.items()}
         if instruments != setup.instruments:
             self.trader.begin(replace(setup, instruments=instruments), self.trader.reference)
+            if self._companion is not None:
+                self._companion.begin(self.trader.setup)
             self._run_seq = await self._write([self._run_record(self.trader.setup)])
         if news.closed != self.trader.risk.closed:
             self.trader.set_venue(closed=news.closed)
@@ -401,11 +423,15 @@ class Engine:
         """
         async with self._lock:
             self._run_record = run_record
-            self._run_seq = await self._write([run_record(self.trader.setup)])
+            self._run_seq = await self._write([*self._left_over(), run_record(self.trader.setup)])
             if self._broker.is_live:
                 self._forget_venue()
                 self._ledger.waiting.extend(self._ledger.missing_intents())
                 await self._settle()
+
+    def _left_over(self) -> Sequence[Record]:
+        """Return what a former run was killed before it wrote it."""
+        return () if self._companion is None else self._taken(self._companion)
 
     def _forget_venue(self) -> None:
         """Take the venue for open until the broker of this run says otherwise: what a former one found is old."""
@@ -434,7 +460,33 @@ class Engine:
 
     def _checkpoint(self) -> Record:
         state = {"run": self._run_seq, "trader": self.trader.state(), "memory": self.memory.to_json()}
+        if self._companion is not None:
+            state["companion"] = self._companion.state()
         return Record(kind="checkpoint", payload=state)
+
+    # ---- the ensembles ------------------------------------------------------------------------------------------
+    async def note(self, record: Record) -> None:
+        """Write a step in the life of the ensembles, between two events; the companion hears of it once it is on disk."""
+        async with self._lock:
+            await self._write([record])
+            self._tell_companion(record)
+
+    async def serve(self, model: Model, reference: Reference, run_record: Callable[[Setup], Record], step: Record) -> None:
+        """Let another ensemble decide from the next candle on.
+
+        The step and the record of the run that begins with it are one transaction: decisions before it rest on the old
+        ensemble, decisions after it on the new one.
+        """
+        async with self._lock:
+            begun = run_record(self.trader.setup)
+            self._run_seq = await self._write([step, begun])
+            self._run_record, self.model = run_record, model
+            self.trader.begin(self.trader.setup, reference)
+            self._tell_companion(step)
+
+    def _tell_companion(self, record: Record) -> None:
+        if self._companion is not None:
+            self._companion.apply(record)
 
     # ---- those who watch ----------------------------------------------------------------------------------------
     def _publish_account(self) -> None:

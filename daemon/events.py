@@ -129,7 +129,7 @@ class ModelStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowMarked:
-    """Two ensembles were compared on a decision, and that is on disk. payload: of the `shadow` record."""
+    """Two ensembles were compared on a decision. payload: of the `shadow` record."""
 
     payload: Mapping[str, Any]
 

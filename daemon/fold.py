@@ -12,7 +12,7 @@ from typing import Any
 
 from daemon import records
 from daemon.errors import FatalError
-from daemon.ports import CandleGroup, Entry, External
+from daemon.ports import CandleGroup, Companion, Entry, External, Record
 from strategy.benchmark import BuyAndHold, hold_from_first_vote
 from strategy.candle import Candle
 from strategy.errors import IllegalTransition, StrategyError
@@ -194,18 +194,19 @@ class Recorded:
         seen = []
         for sight, entry in zip(trader.observe(trader.in_order(group.candles)), entries, strict=True):
             votes = records.read_votes(entry.payload)
-            if (votes is None) != (sight.observation is None):
-                raise FatalError(f"journal entry {entry.seq}: votes and a full window of candles do not come together")
+            if votes is not None and sight.observation is None:  # the other way round an ensemble failed
+                raise FatalError(f"journal entry {entry.seq}: there are votes, but the window of candles is not full")
             seen.append((replace(sight, distance=float(entry.payload["distance"])), votes))
         return trader.decide(seen, self.weights)
 
 
 class Fold:
-    """Applies journal entries, in order, to a trader and its memory."""
+    """Applies journal entries, in order, to a trader and its memory, and to what accompanies them."""
 
-    def __init__(self, trader: Trader, cash: float) -> None:
+    def __init__(self, trader: Trader, cash: float, companion: Companion | None = None) -> None:
         self.trader = trader
         self.memory = Memory()
+        self.companion = companion
         self._cash = cash
         self._model = ""
         self._is_live = False
@@ -217,10 +218,14 @@ class Fold:
         """Continue from a checkpoint's payload."""
         self.trader.restore(checkpoint["trader"])
         self.memory.restore(checkpoint["memory"])
+        if self.companion is not None:
+            self.companion.restore(checkpoint["companion"])
 
     def begin(self, run: Mapping[str, Any], reference: Reference | None) -> None:
         """Continue under the parameters and the ensemble of a run, given its payload."""
         begin(self.trader, Setup.from_json(run["setup"]), reference)
+        if self.companion is not None:
+            self.companion.begin(self.trader.setup)
         self._model = run["model"][:16]
         self._is_live = run["account"]["mode"] == "live"
 
@@ -281,6 +286,14 @@ class Fold:
                     self.trader.pause()
             case "feed":
                 self.trader.set_feed(is_stale=payload["is_stale"], is_skewed=payload["is_skewed"])
+            case "drift" | "model" | "shadow":
+                self._accompany(entry)
+
+    def _accompany(self, entry: Entry) -> None:
+        if entry.kind == "drift":
+            self.trader.set_drifted(is_drifted=entry.payload["is_beyond"])
+        if self.companion is not None:
+            self.companion.apply(Record(kind=entry.kind, payload=entry.payload))
 
     def _fill(self, fill: Fill) -> None:
         is_stop = self.memory.take_fill(fill, self.trader.setup.instruments[fill.symbol].quote)
@@ -306,6 +319,8 @@ class Fold:
         self.memory.take_candles(group)
         if group.is_backfill:
             self.trader.warm(group.candles)
+            if self.companion is not None:
+                self.companion.on_warm(group)
         else:
             self._group = group
 
@@ -329,6 +344,8 @@ class Fold:
             if stored.payload["order"] is not None:
                 self.memory.intend(Order.from_json(stored.payload["order"]))
             yield from _compare(stored, again.payload)
+        if self.companion is not None:
+            self.companion.on_candles(group, outcomes)
 
     def _move_order(self, entry: Entry) -> None:
         payload = entry.payload

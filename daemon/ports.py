@@ -13,7 +13,7 @@ from strategy.instrument import Instrument
 from strategy.order import Order, OrderReport, OrderStatus
 
 if TYPE_CHECKING:
-    from strategy.trader import Outcome
+    from strategy.trader import Outcome, Setup
 
 
 # ---- what a feed says -------------------------------------------------------------------------------------------
@@ -309,23 +309,32 @@ class Journal(Protocol):
 class Companion(Protocol):
     """Sees what the trader saw, after its orders have left: accounts in shadow, drift, the life of the ensembles.
 
-    The same calls in the same order give the same state, while trading as in recovery. Does no I/O of its own.
+    The same calls in the same order give the same state, while trading as in recovery. Does no I/O of its own. What is
+    to be journalled waits here until `take`, or until recovery finds it in the journal.
     """
 
-    def on_candles(self, group: CandleGroup, outcomes: "Sequence[Outcome]") -> Sequence[Record]:
-        """Take candles that were decided on; returns what is to be journalled of them."""
+    def on_candles(self, group: CandleGroup, outcomes: "Sequence[Outcome]") -> None:
+        """Take candles that were decided on."""
         ...
 
     def on_warm(self, group: CandleGroup) -> None:
         """Take candles that lie in the past."""
         ...
 
-    def apply(self, kind: str, payload: Mapping[str, Any]) -> None:
-        """Take a `model` or `drift` record that is on disk; in recovery `shadow` records too, which change nothing."""
+    def begin(self, setup: "Setup") -> None:
+        """Continue under other parameters or steps."""
+        ...
+
+    def take(self) -> Sequence[Record]:
+        """Return what is to be journalled, and let go of it."""
+        ...
+
+    def apply(self, record: Record) -> None:
+        """Take a record of kind model, shadow or drift that is on disk. Raises StrategyError for an unreadable one."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """Return all that has changed since the beginning, as JSON types, for a checkpoint."""
+        """Return all that changes, as JSON types, for a checkpoint."""
         ...
 
     def restore(self, stored: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from daemon import journal_reader, records
 from daemon.errors import ConfigError, FatalError
 from daemon.fold import Difference, Fold, Memory, Recorded, begin, readable
-from daemon.ports import Entry
+from daemon.ports import Companion, Entry
 from strategy.features import WINDOW
 from strategy.trader import Trader
 
@@ -27,13 +27,16 @@ class Recovered:
     mismatches: int
 
 
-def recover(path: Path, trader: Trader, account: Mapping[str, Any]) -> Recovered:
+def recover(
+    path: Path, trader: Trader, account: Mapping[str, Any], companion: Companion | None = None
+) -> Recovered:
     """Bring `trader` to where the journal at `path` ends; it keeps its own parameters and reference for what follows.
 
-    account: what must be the same for an account to be continued, `cash` (quote) among it.
+    account: what must be the same for an account to be continued, `cash` (quote) among it.  companion: brought there
+    too; what it takes afterwards is what the journal lacks.
     Raises ConfigError when the journal belongs to another account, FatalError when it cannot be read.
     """
-    fold = Fold(trader, account["cash"])
+    fold = Fold(trader, account["cash"], companion)
     first = next(iter(journal_reader.read(path, limit=1)), None) if path.exists() else None
     if first is None:
         return Recovered(memory=fold.memory, is_new=True, last_seq=0, mismatches=0)
@@ -47,6 +50,8 @@ def recover(path: Path, trader: Trader, account: Mapping[str, Any]) -> Recovered
     # Ids that a former run began to leave out stay left out.
     first_sequence = max(setup.first_sequence, trader.setup.first_sequence)
     begin(trader, replace(setup, first_sequence=first_sequence), reference)
+    if companion is not None:
+        companion.begin(trader.setup)
     return Recovered(memory=fold.memory, is_new=False, last_seq=last_seq, mismatches=mismatches)
 
 

@@ -8,7 +8,7 @@ from daemon.engine import Engine, Model
 from daemon.errors import ArtifactError
 from daemon.fold import Memory
 from daemon.models import load_compatible
-from daemon.ports import Broker, Clock, Journal, Sink
+from daemon.ports import Broker, Clock, Companion, Journal, Sink
 from strategy.bundle import Bundle
 from strategy.decision import ACTION_RULE_VERSION
 from strategy.features import FeatureWindow
@@ -52,6 +52,7 @@ def make_engine(
     cash: float,
     checkpoint_every: int,
     is_live: bool,
+    companion: Companion | None = None,
 ) -> Engine:
     """Return the engine that trades from where `trader` and `memory` stand; parameters as of `Engine`.
 
@@ -68,6 +69,7 @@ def make_engine(
         cash=cash,
         checkpoint_every=checkpoint_every,
         is_live=is_live,
+        companion=companion,
     )
 
 

@@ -17,7 +17,7 @@ from strategy import risk
 from strategy.candle import Candle, Timeframe
 from strategy.costs import fee, fill_price
 from strategy.decision import Action, Decision, DecisionReason, Rule, decide
-from strategy.errors import BadState, InvalidInstrument
+from strategy.errors import BadState, InvalidInstrument, StrategyError
 from strategy.features import FeatureRow, FeatureSource, Row
 from strategy.instrument import Instrument
 from strategy.observation import observe
@@ -56,6 +56,16 @@ class Setup:
     limits: RiskLimits
     costs: CostModel
     first_sequence: int = 0
+
+    def rule(self, weights: tuple[float, ...]) -> Rule:
+        """Return the action rule for an ensemble whose members weigh so much."""
+        return Rule(
+            parameters=self.strategy,
+            costs=self.costs,
+            max_position=self.limits.max_position,
+            weights=weights,
+            candles_per_year=self.timeframe.candles_per_year,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the setup as JSON types, instruments in their order."""
@@ -135,6 +145,24 @@ class Outcome:
     stop: Order | None
 
 
+def ask(voters: Voters, observations: Sequence[Row]) -> tuple[Iterable[Votes | None], str]:
+    """Return the votes on each observation, and why there are none, "" when there are.
+
+    All or none of them: what fails on one symbol is not to be trusted on another.
+    """
+    if not observations:
+        return (), ""
+    try:
+        votes = voters.act(np.array(observations))
+    except StrategyError as error:
+        fault = str(error)
+    else:
+        if np.isfinite(votes).all():
+            return votes, ""
+        fault = "its votes are not finite numbers"
+    return [None] * len(observations), fault
+
+
 class Trader:
     """One account: features, portfolio, risk state and stops of every symbol."""
 
@@ -143,6 +171,7 @@ class Trader:
     ) -> None:
         """features: one source per symbol.  cash: quote, > 0.  The fixed order of symbols is that of the setup.
 
+        `fault` tells why the ensemble had no votes on the last candles, "" when it had.
         Raises InvalidInstrument for a symbol the setup does not know.
         """
         self.setup = setup
@@ -155,6 +184,7 @@ class Trader:
         self.risk = RiskState(symbols={symbol: SymbolRisk() for symbol in self.features})
         self.stops: dict[str, Order | None] = dict.fromkeys(self.features)
         self.in_flight: frozenset[str] = frozenset()
+        self.fault = ""
         self._bound = 0.0
         self._ranges: dict[str, float | None] = dict.fromkeys(self.features)
         self._open_ms: dict[str, int] = dict.fromkeys(self.features, 0)
@@ -166,11 +196,12 @@ class Trader:
     def on_candles(self, candles: Sequence[Candle], voters: Voters) -> list[Outcome]:
         """Carry final candles of one open time from price to verdicts, in the fixed order of symbols.
 
-        Outcomes stand in that order, however the candles came.
+        Outcomes stand in that order, however the candles came. An ensemble that fails has no votes: everything holds,
+        and `fault` says why.
         """
         sights = self.observe(self.in_order(candles))
-        seen = [sight.observation for sight in sights if sight.observation is not None]
-        votes = iter(voters.act(np.array(seen))) if seen else iter(())
+        found, self.fault = ask(voters, [sight.observation for sight in sights if sight.observation is not None])
+        votes = iter(found)
         weights = tuple(voters.weights.tolist())
         return self.decide([(s, None if s.observation is None else next(votes)) for s in sights], weights)
 
@@ -242,7 +273,9 @@ class Trader:
         close_ms = sight.candle.close_ms
         is_due = self.setup.strategy.is_due(close_ms, self.setup.timeframe.span_ms)
         exposure = self.portfolio.exposure(symbol)
-        decision = decide(self._rule(weights), symbol, votes, exposure, volatility, is_due=is_due)
+        is_seen = sight.observation is not None
+        rule = self._rule(weights)
+        decision = decide(rule, symbol, votes, exposure, volatility, is_due=is_due, is_seen=is_seen)
         return self._assess(decision, cash, sight.distance, close_ms)
 
     def _assess(
@@ -375,6 +408,10 @@ class Trader:
             self.risk, is_stale=stale, is_skewed=self.risk.is_skewed if is_skewed is None else is_skewed
         )
 
+    def set_drifted(self, *, is_drifted: bool) -> None:
+        """Take notice of a market that has moved away from the training candles, or is back: none bought meanwhile."""
+        self.risk = replace(self.risk, is_drifted=is_drifted)
+
     def set_venue(self, *, is_cut_off: bool | None = None, closed: Collection[str] | None = None) -> None:
         """Take notice of a venue that takes no orders, from us or in the markets `closed`: nothing is bought there."""
         if is_cut_off is not None:
@@ -412,14 +449,7 @@ class Trader:
     def _rule(self, weights: tuple[float, ...]) -> Rule:
         rule = self._rules.get(weights)
         if rule is None:
-            setup = self.setup
-            rule = self._rules[weights] = Rule(
-                parameters=setup.strategy,
-                costs=setup.costs,
-                max_position=setup.limits.max_position,
-                weights=weights,
-                candles_per_year=setup.timeframe.candles_per_year,
-            )
+            rule = self._rules[weights] = self.setup.rule(weights)
         return rule
 
     def _reserved(self, order: Order, quantity: float) -> float:
