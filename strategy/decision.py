@@ -94,18 +94,18 @@ def decide(
     volatility: float,
     *,
     is_due: bool = True,
-    is_seen: bool = False,
+    has_failed: bool = False,
 ) -> Decision:
     """Return one target exposure for `symbol`.
 
     votes: (n_members, 3) direction, size, confidence; None means HOLD: nobody was asked, for there is no observation,
-    or the ensemble failed.  is_seen: whether there was one.
+    or the ensemble failed, which `has_failed` tells apart.
     exposure: of the symbol now.  volatility: standard deviation of returns per candle.  is_due: whether a decision
     falls on this candle; else the exposure stays, whatever was voted.
     Raises StrategyError for votes that are not finite, and ValueError when there are not as many as weights.
     """
     if votes is None:
-        return _hold(symbol, DecisionReason.NO_VOTES if is_seen else DecisionReason.WARMING_UP, exposure)
+        return _hold(symbol, DecisionReason.NO_VOTES if has_failed else DecisionReason.WARMING_UP, exposure)
     rows: list[list[float]] = votes.tolist()
     direction = size = confidence = 0.0
     for weight, (d, s, c) in zip(rule.weights, rows, strict=True):

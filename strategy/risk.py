@@ -63,6 +63,10 @@ class VerdictReason(StrEnum):
     UNPROTECTED = "unprotected"
     """No stop can be placed for what is held."""
     BETWEEN_DECISIONS = "between_decisions"
+    DRIFT = "drift"
+    """The market as a whole has moved away from the candles that the ensemble was trained on."""
+    NO_VOTES = "no_votes"
+    """The ensemble failed on a full window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +117,7 @@ class RiskState:
 
     reason: what ended ACTIVE.  halted_ms: close of the candle on which the account became HALTED.  is_paused: a
     person wants no new exposure.  is_flattening: a person wants nothing held at all.  is_cut_off: orders cannot be sent
-    or followed at the venue.
+    or followed at the venue.  is_drifted: the market lies too far from what the ensemble was trained on.
 
     day: of the counters, days since 1970-01-01 UTC.  orders_today: orders approved on that day, each once and whether
     or not it fills, and fills of protective stops, which nobody approves; a stop that rests counts nothing.
@@ -131,6 +135,7 @@ class RiskState:
     is_stale: bool = False
     is_skewed: bool = False
     is_cut_off: bool = False
+    is_drifted: bool = False
     day: int = -1
     orders_today: int = 0
     turnover_today: float = 0.0
@@ -298,7 +303,7 @@ def _account_refusal(state: RiskState) -> VerdictReason | None:
         return VerdictReason.VENUE_CLOSED
     if state.is_stale or state.is_skewed:
         return VerdictReason.STALE_FEED if state.is_stale else VerdictReason.CLOCK_SKEW
-    return None
+    return VerdictReason.DRIFT if state.is_drifted else None
 
 
 def _symbol_refusal(known: SymbolRisk, now_ms: int) -> VerdictReason | None:

@@ -5,10 +5,14 @@ slippage, up to a share of the volume. A stop fills at the worse of the open and
 to the same share; what is left of the position stays protected and goes on selling where its stop is met again.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
 
 from strategy.candle import Candle
 from strategy.costs import affordable_quantity, fee, fill_price
+from strategy.errors import BadState
 from strategy.instrument import Instrument
 from strategy.order import Fill, Order, OrderEvent, OrderReport, Side
 from strategy.parameters import CostModel
@@ -35,6 +39,10 @@ class SimulatedExchange:
         self._orders: dict[str, list[Order]] = {}
         self._stops: dict[str, Order] = {}
         self._volumes: dict[str, float] = {}
+
+    def begin(self, instruments: Mapping[str, Instrument], costs: CostModel) -> None:
+        """Continue under other steps and costs; what waits goes on waiting."""
+        self._instruments, self._costs = instruments, costs
 
     def submit(self, order: Order) -> None:
         """Take a market order; it fills at the next candle or trade."""
@@ -128,3 +136,33 @@ class SimulatedExchange:
         return OrderReport(
             client_id=order.client_id, symbol=order.symbol, event=event, at_ms=at_ms, fill=fill, detail=detail
         )
+
+    # ---- memory -------------------------------------------------------------------------------------------------
+    def state(self) -> dict[str, Any]:
+        """Return what waits, and the last volumes, as JSON types."""
+        return {
+            "orders": {symbol: [asdict(order) for order in orders] for symbol, orders in self._orders.items()},
+            "stops": {symbol: asdict(stop) for symbol, stop in self._stops.items()},
+            "volumes": dict(self._volumes),
+        }
+
+    def restore(self, stored: Mapping[str, Any]) -> None:
+        """Continue from a `state`. Raises BadState, and changes nothing, when it was stored by something else."""
+        try:
+            orders = {s: [self._read_order(s, values) for values in waits] for s, waits in stored["orders"].items()}
+            stops = {symbol: self._read_order(symbol, values) for symbol, values in stored["stops"].items()}
+            volumes = {symbol: self._read_volume(symbol, value) for symbol, value in stored["volumes"].items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadState(f"stored orders of a simulated venue cannot be read: {error}") from error
+        self._orders, self._stops, self._volumes = orders, stops, volumes
+
+    def _read_order(self, symbol: str, values: Mapping[str, Any]) -> Order:
+        order = Order.from_json(values)
+        if symbol not in self._instruments or order.symbol != symbol:
+            raise BadState(f"an order in {order.symbol} stands under {symbol}, not under a symbol that is traded")
+        return order
+
+    def _read_volume(self, symbol: str, value: Any) -> float:  # noqa: ANN401 - whatever JSON held
+        if symbol not in self._instruments or not 0.0 <= value < math.inf:
+            raise BadState(f"a volume of {value!r} in {symbol}: not a finite amount >= 0 of a symbol that is traded")
+        return float(value)

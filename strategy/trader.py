@@ -273,9 +273,8 @@ class Trader:
         close_ms = sight.candle.close_ms
         is_due = self.setup.strategy.is_due(close_ms, self.setup.timeframe.span_ms)
         exposure = self.portfolio.exposure(symbol)
-        is_seen = sight.observation is not None
-        rule = self._rule(weights)
-        decision = decide(rule, symbol, votes, exposure, volatility, is_due=is_due, is_seen=is_seen)
+        has_failed, rule = bool(self.fault) and sight.observation is not None, self._rule(weights)
+        decision = decide(rule, symbol, votes, exposure, volatility, is_due=is_due, has_failed=has_failed)
         return self._assess(decision, cash, sight.distance, close_ms)
 
     def _assess(
@@ -409,7 +408,7 @@ class Trader:
         )
 
     def set_drifted(self, *, is_drifted: bool) -> None:
-        """Take notice of a market that has moved away from the training candles, or is back: none bought meanwhile."""
+        """Take notice of a market that has left the training candles, or is back: no new exposure meanwhile."""
         self.risk = replace(self.risk, is_drifted=is_drifted)
 
     def set_venue(self, *, is_cut_off: bool | None = None, closed: Collection[str] | None = None) -> None:

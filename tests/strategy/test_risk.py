@@ -92,7 +92,11 @@ def blocked(by: VerdictReason) -> RiskState:
 
 
 def voted(
-    *votes: tuple[float, float, float], exposure: float = 0.0, volatility: float = 0.01, is_due: bool = True
+    *votes: tuple[float, float, float],
+    exposure: float = 0.0,
+    volatility: float = 0.01,
+    is_due: bool = True,
+    has_failed: bool = False,
 ) -> Verdict:
     """Return the verdict on real votes: an account of 10,000 that holds `exposure` of it."""
     portfolio = account(10_000.0 * (1.0 - exposure), 100.0 * exposure)
@@ -101,7 +105,7 @@ def voted(
         parameters=StrategyParameters(), costs=COSTS, max_position=0.5, weights=weights, candles_per_year=8_760.0
     )
     cast = np.array(votes, np.float32) if votes else None
-    decision = decide(rule, BTC, cast, portfolio.exposure(BTC), volatility, is_due=is_due)
+    decision = decide(rule, BTC, cast, portfolio.exposure(BTC), volatility, is_due=is_due, has_failed=has_failed)
     return assess(decision, situation(portfolio))
 
 
@@ -118,6 +122,7 @@ REASONS: dict[VerdictReason, tuple[Callable[[], Verdict], type, float]] = {
     VerdictReason.VOTED: (lambda: verdict(RICH, 0.3), Approved, 30.0),
     VerdictReason.NEUTRAL: (lambda: voted((0.25, 1.0, 1.0), exposure=0.4), Hold, 0.0),
     VerdictReason.WARMING_UP: (lambda: voted(exposure=0.4), Hold, 0.0),
+    VerdictReason.NO_VOTES: (lambda: voted(exposure=0.4, has_failed=True), Hold, 0.0),
     VerdictReason.DEAD_BAND: (lambda: voted((1.0, 0.03, 1.0)), Hold, 0.0),  # a step of 1.5 %, the band is 2 %
     # Hopes for sqrt(24) x 0.0005 = 0.245 %; a round trip costs 0.3 %.
     VerdictReason.EDGE_BELOW_COST: (lambda: voted((1.0, 1.0, 1.0), volatility=0.0005), Hold, 0.0),
@@ -140,6 +145,7 @@ REASONS: dict[VerdictReason, tuple[Callable[[], Verdict], type, float]] = {
     VerdictReason.STALE_FEED: (lambda: verdict(RICH, 0.3, replace(ACTIVE, is_stale=True)), Refused, 0.0),
     VerdictReason.CLOCK_SKEW: (lambda: verdict(RICH, 0.3, replace(ACTIVE, is_skewed=True)), Refused, 0.0),
     VerdictReason.OUT_OF_DISTRIBUTION: (lambda: verdict(RICH, 0.3, distance=1.51), Refused, 0.0),
+    VerdictReason.DRIFT: (lambda: verdict(RICH, 0.3, replace(ACTIVE, is_drifted=True)), Refused, 0.0),
     VerdictReason.MINIMUM_NOTIONAL: (lambda: verdict(RICH, 0.0004), Refused, 0.0),  # 4, the venue takes 5
     # 1,000 / (100.05 x 1.001) = 9.98501...
     VerdictReason.INSUFFICIENT_CASH: (lambda: verdict(RICH, 0.3, cash=1_000.0), Approved, 9.985),
@@ -182,6 +188,7 @@ BLOCKING = {
     "paused": replace(ACTIVE, is_paused=True),
     "stale": replace(ACTIVE, is_stale=True),
     "skewed": replace(ACTIVE, is_skewed=True),
+    "drifted": replace(ACTIVE, is_drifted=True),
     "stopped": blocked(VerdictReason.STOP_COOLDOWN),
     "streak": blocked(VerdictReason.LOSS_STREAK),
     "orders": replace(ACTIVE, orders_today=1_000),
@@ -420,8 +427,28 @@ def test_without_a_cool_down_only_a_person_resumes_a_halt() -> None:
 
 
 def test_a_person_resumes_also_what_a_person_paused_or_flattened() -> None:
-    paused = replace(HALTED, is_paused=True, is_flattening=True, is_stale=True, is_skewed=True)
-    assert risk.resume(paused, marked(8_400.0)).state == replace(ACTIVE, is_stale=True, is_skewed=True)
+    world = {"is_stale": True, "is_skewed": True, "is_drifted": True}
+    paused = replace(HALTED, is_paused=True, is_flattening=True, **world)
+    assert risk.resume(paused, marked(8_400.0)).state == replace(ACTIVE, **world)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, VerdictReason.DRIFT),
+        ({"is_stale": True}, VerdictReason.STALE_FEED),
+        ({"is_skewed": True}, VerdictReason.CLOCK_SKEW),
+        ({"is_paused": True}, VerdictReason.PAUSED),
+        ({"symbols": risk.halted(ACTIVE, BTC).symbols}, VerdictReason.DRIFT),
+        ({"orders_today": 99}, VerdictReason.DRIFT),
+    ],
+    ids=["alone", "silent", "skewed", "paused", "halted symbol", "orders"],
+)
+def test_a_drifted_market_is_named_after_the_feed_and_before_what_concerns_less(
+    changes: dict[str, Any], reason: VerdictReason
+) -> None:
+    state = replace(ACTIVE, is_drifted=True, **changes)
+    assert risk.refusal(LIMITS, state, RICH, BTC, HOUR_MS) is reason
 
 
 def test_the_cool_down_of_a_halt_does_not_resume_what_a_person_paused() -> None:
@@ -551,6 +578,7 @@ _states = st.builds(
     is_stale=st.booleans(),
     is_skewed=st.booleans(),
     is_cut_off=st.booleans(),
+    is_drifted=st.booleans(),
     day=st.integers(-1, 10**5),
     orders_today=st.integers(0, 100),
     turnover_today=st.floats(0.0, 1e12),
@@ -625,6 +653,7 @@ _any_state = st.builds(
     is_paused=st.booleans(),
     is_stale=st.booleans(),
     is_skewed=st.booleans(),
+    is_drifted=st.booleans(),
     is_flattening=st.booleans(),
     orders_today=st.integers(0, 60),
     turnover_today=st.floats(0.0, 1e9),

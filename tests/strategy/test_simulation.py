@@ -1,5 +1,8 @@
 """The simulated venue, by hand: tick 0.01, lot 0.0001, fee 0.1 %, slippage 0.05 %, at most 5 % of the volume."""
 
+import json
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategy.candle import Candle
+from strategy.errors import BadState
 from strategy.instrument import Instrument
 from strategy.order import Order, OrderEvent, OrderKind, OrderReport, Side
 from strategy.parameters import CostModel
@@ -412,3 +416,103 @@ def test_every_order_comes_to_exactly_one_end(steps: list[tuple[str, int]]) -> N
     assert sorted(ends) == sorted(sent)
     fills = [r.fill.fill_id for r in reports if r.fill is not None]
     assert len(fills) == len(set(fills))
+
+
+# ---- other steps and costs --------------------------------------------------------------------------------------
+def test_other_steps_and_costs_hold_for_what_fills_from_then_on() -> None:
+    venue = Venue(held=9.0)
+    venue.exchange.submit(order(Side.SELL, 8.5))
+    venue.exchange.protect(BTC, stop(80.0))
+    coarse = {s: Instrument(symbol=s, tick=0.5, lot=2.0, min_notional=5.0) for s in (BTC, ETH)}
+    venue.exchange.begin(coarse, CostModel(fee_rate=0.002, slippage_rate=0.01))
+    (sold, rest) = venue.candle(volume=170.9)  # 5 % of it is 8.545: four lots
+    assert sold.fill is not None
+    assert (sold.fill.quantity, sold.fill.price) == (8.0, 99.0)
+    assert sold.fill.fee == pytest.approx(1.584)
+    assert rest.event is OrderEvent.EXPIRED
+    assert only_fill(venue.candle(number=2, close=80.0)) == (1.0, 79.0)  # the stop still waits; 79.2, on the tick
+
+
+# ---- memory -----------------------------------------------------------------------------------------------------
+def stored(venue: Venue) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(json.dumps(venue.exchange.state(), sort_keys=True))
+    return values
+
+
+def busy() -> Venue:
+    """Return a venue with two orders of one symbol that wait, one of another, a stop, and a volume seen."""
+    venue = Venue(cash=100.0, held=2.0)
+    venue.exchange.submit(order(Side.BUY, 0.5, symbol=ETH, number=3))
+    for number in (2, 1):
+        venue.exchange.submit(order(Side.BUY, 0.7, number=number))
+    venue.exchange.protect(BTC, stop(95.0))
+    venue.exchange.see(at(number=0, volume=12.5))
+    return venue
+
+
+def test_a_venue_continues_from_what_it_stored() -> None:
+    venue, other = busy(), Venue(cash=100.0, held=2.0)
+    other.exchange.restore(stored(venue))
+    assert stored(other) == stored(venue)
+    assert [waiting.client_id for waiting in other.exchange.waiting] == ["buy-2", "buy-1", "buy-3"]
+    found = other.trade(100.0)  # 5 % of a volume of 12.5 is 0.625, and the cash lasts for 0.9985 in all
+    assert events(found) == [
+        ("buy-2", OrderEvent.PARTLY_FILLED),
+        ("buy-2", OrderEvent.EXPIRED),
+        ("buy-1", OrderEvent.PARTLY_FILLED),
+        ("buy-1", OrderEvent.EXPIRED),
+    ]
+    assert found == venue.trade(100.0)
+    assert other.candle(low=94.0) == venue.candle(low=94.0) != []
+    assert stored(other) == stored(venue)
+
+
+def test_a_venue_that_nothing_happened_to_stores_and_restores_nothing() -> None:
+    venue = busy()
+    venue.exchange.restore(stored(Venue()))
+    assert list(venue.exchange.waiting) == []
+    assert venue.candle(low=1.0) == []
+    assert stored(venue) == {"orders": {}, "stops": {}, "volumes": {BTC: 1_000.0}}
+
+
+SOL_STOP = stored(busy())["stops"][BTC] | {"symbol": "SOL/USDT"}
+
+
+def _set(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(values: Any) -> None:
+        for key in path[:-1]:
+            values = values[int(key) if key.isdigit() else key]
+        values[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda values: values.pop("stops"), "'stops'"),
+        (_set("orders", value=[]), "no attribute 'items'"),
+        (_set("orders", BTC, value=[7]), "not a mapping"),
+        (_set("orders", BTC, "0", "side", value="give"), "'give' is not a valid Side"),
+        (_set("orders", BTC, "1", "quantity", value=-1.0), "quantity -1.0 is not a positive number"),
+        (_set("stops", ETH, value=None), "not a mapping"),
+        (_set("stops", "SOL/USDT", value=stored(busy())["stops"][BTC]), "an order in BTC/USDT stands under SOL/USDT"),
+        (_set("stops", "SOL/USDT", value=SOL_STOP), "an order in SOL/USDT stands under SOL/USDT, not under"),
+        (_set("stops", ETH, value=stored(busy())["stops"][BTC]), "an order in BTC/USDT stands under ETH/USDT"),
+        (_set("volumes", "SOL/USDT", value=1.0), "a volume of 1.0 in SOL/USDT"),
+        (_set("volumes", BTC, value=-1.0), "a volume of -1.0 in BTC/USDT"),
+        (_set("volumes", BTC, value=math.nan), "a volume of nan in BTC/USDT"),
+        (_set("volumes", BTC, value="much"), "not supported"),
+    ],
+)
+def test_what_something_else_stored_is_refused_and_changes_nothing(
+    change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    values, venue = stored(busy()), busy()
+    change(values)
+    venue.exchange.cancel(order(Side.BUY, 0.7, number=2))
+    before = stored(venue)
+    with pytest.raises(BadState, match="stored orders of a simulated venue cannot be read") as refused:
+        venue.exchange.restore(values)
+    assert message in str(refused.value)
+    assert stored(venue) == before

@@ -483,6 +483,28 @@ def test_a_silent_feed_and_a_skewed_clock_are_told_apart() -> None:
     assert outcome.verdict.reason is VerdictReason.CLOCK_SKEW
 
 
+def test_on_a_drifted_market_nothing_is_bought_the_policy_knows_it_and_what_is_held_may_go() -> None:
+    trader = holding()
+    trader.set_drifted(is_drifted=True)
+    (outcome,) = trader.on_candles([candle(at=1)], BUY)
+    assert isinstance(outcome.verdict, Hold)  # it holds all it may, so nothing was wanted
+    assert outcome.sight.observation is not None
+    assert outcome.sight.observation[N_FEATURES + PORTFOLIO_NAMES.index("may_buy")] == 0.0
+    (outcome,) = trader.on_candles([candle(at=2)], SELL)
+    assert (ordered(outcome).side, ordered(outcome).quantity) == (Side.SELL, 50.0)
+
+
+def test_a_purchase_waits_until_the_market_is_back() -> None:
+    trader = make()
+    trader.set_drifted(is_drifted=True)
+    (refused,) = trader.on_candles([candle()], BUY)
+    assert isinstance(refused.verdict, Refused)
+    assert refused.verdict.reason is VerdictReason.DRIFT
+    trader.set_drifted(is_drifted=False)
+    (outcome,) = trader.on_candles([candle(at=1)], BUY)
+    assert ordered(outcome).side is Side.BUY
+
+
 # ---- other parameters -------------------------------------------------------------------------------------------
 def test_a_restart_with_a_lower_limit_cuts_what_is_held_down_to_it() -> None:
     trader = holding()
