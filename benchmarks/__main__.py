@@ -17,6 +17,7 @@ NAMES = (
     "footprint",
     "durability",
     "training_speed",
+    "training_latency",
 )
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 

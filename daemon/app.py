@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import structlog
 from rich.console import Console
 
+from daemon import journal_reader
 from daemon.app_feed import make_feed
 from daemon.app_journal import open_or_restore
 from daemon.app_status import Account, status
 from daemon.app_upkeep import Upkeep
 from daemon.app_watchers import Guarded, Readiness
 from daemon.clock import SystemClock
+from daemon.companion import Bounds, Companion
 from daemon.config import Config
+from daemon.contenders import Contenders
 from daemon.control import ControlServer
 from daemon.engine import COMMANDS, Engine
 from daemon.errors import ConfigError, FatalError, SacdError, TransientError
@@ -42,6 +45,7 @@ from daemon.recovery import Recovered, recover
 from daemon.redact import Redactor
 from daemon.run_record import account_of, money_of, run_record, version
 from daemon.serving import load_model, make_engine, make_trader
+from daemon.succession import Succession
 from daemon.terminal import TerminalView
 from daemon.trained_under import conditions_changed
 from daemon.vote_watch import VoteWatch
@@ -73,7 +77,7 @@ class _Watchers:
     metrics: MetricsSink
     news: RecentNews
     view: TerminalView | None
-    sinks: Sequence[Sink]
+    sinks: list[Sink]
 
 
 class App:
@@ -104,6 +108,7 @@ class App:
         self._accept_recovery = accept_recovery
         self._clock = SystemClock() if clock is None else clock
         self._generator = random.Random()  # noqa: S311 - jitter of pauses, no secret
+        self._environ = environ
         self._notifier = SystemdNotifier(environ, os.getpid())
         self._has_view = TerminalView.suits(console)
         self._log_stream = log_stream
@@ -141,7 +146,10 @@ class App:
             self._warn_of_changed(bundle)
             setup = self._setup(opened)
             trader = make_trader(setup, bundle, self._config.daemon.initial_cash)
-            recovered = recover(journal_path(self._config), trader, account_of(self._config))
+            succession = self._succession(setup, bundle)
+            watchers.sinks.append(Guarded(succession))
+            companion = succession.companion
+            recovered = recover(journal_path(self._config), trader, account_of(self._config), companion)
             broker = None if account is None else account.open(trader, recovered.memory)
             engine = make_engine(
                 trader,
@@ -154,11 +162,13 @@ class App:
                 cash=self._config.daemon.initial_cash,
                 checkpoint_every=self._config.journal.checkpoint_every,
                 is_live=feed.is_live,
+                companion=companion,
             )
             # What can still be refused comes before the first record of the run.
             events = feed.events(dict(recovered.memory.last))
-            await self._serve_control(stack, watchers, engine)
+            await self._serve_control(stack, watchers, engine, succession)
             await engine.start(lambda setup: run_record(self._config, setup, bundle, self._overrides))
+            await self._begin_succession(stack, succession, engine, bundle)
             self._show(stack, watchers, url)
             tell = _log.warning if recovered.mismatches else _log.info
             tell("recovered", decisions=recovered.memory.decisions, mismatches=recovered.mismatches, metrics=url)
@@ -171,7 +181,34 @@ class App:
                 return
             self._is_open = True
             upkeep = Upkeep(self._config, self._clock, journal, engine)
-            await self._trade(engine, events, watchers, account, upkeep, is_live=feed.is_live)
+            beside = [*upkeep.tasks(), *succession.tasks()]
+            await self._trade(engine, events, watchers, account, beside, is_live=feed.is_live)
+            if account is not None:
+                await upkeep.last_backup()
+
+    async def _begin_succession(
+        self, stack: AsyncExitStack, succession: Succession, engine: Engine, bundle: Bundle
+    ) -> None:
+        stack.push_async_callback(succession.end)
+        opening = next(iter(journal_reader.read(journal_path(self._config), limit=1)))
+        await succession.begin(engine, bundle.manifest.short_id, opening.at_ms)
+
+    def _succession(self, setup: Setup, bundle: Bundle) -> Succession:
+        config, retrain = self._config, self._config.retrain
+        contenders = Contenders(config.strategy.model, config.market.timeframe, bundle)
+        bounds = Bounds(
+            regret=retrain.regret_limit, drift_limit=retrain.drift_limit, drift_half_life=retrain.drift_candles
+        )
+        companion = Companion(setup, config.daemon.initial_cash, bounds, contenders.find)
+        return Succession(
+            config,
+            self._clock,
+            companion,
+            contenders,
+            environ=self._environ,
+            make_id=lambda: self._generator.randbytes(8).hex(),
+            overrides=self._overrides,
+        )
 
     def _warn_of_changed(self, bundle: Bundle) -> None:
         """Say when votes are acted upon otherwise than in training: their effect there proves nothing here."""
@@ -318,8 +355,13 @@ class App:
         )
         await engine.resubmit(fresh)
 
-    async def _serve_control(self, stack: AsyncExitStack, watchers: _Watchers, engine: Engine) -> None:
-        control = ControlServer(self._config.control_socket, lambda verb, _args: self._control(engine, watchers, verb))
+    async def _serve_control(
+        self, stack: AsyncExitStack, watchers: _Watchers, engine: Engine, succession: Succession
+    ) -> None:
+        control = ControlServer(
+            self._config.control_socket,
+            lambda verb, args: self._control(engine, watchers, succession, verb, args),
+        )
         stack.push_async_callback(control.close)
         await control.start()
 
@@ -370,7 +412,7 @@ class App:
         events: AsyncIterator[FeedEvent],
         watchers: _Watchers,
         account: "LiveAccount | None",
-        upkeep: Upkeep,
+        beside: Sequence[asyncio.Task[None]],
         *,
         is_live: bool,
     ) -> None:
@@ -378,7 +420,7 @@ class App:
         helpers = [
             asyncio.create_task(self._measure_lag(watchers.metrics)),
             asyncio.create_task(self._feed_watchdog(watchers)),
-            *upkeep.tasks(),
+            *beside,
         ]
         if is_live:
             helpers.append(asyncio.create_task(engine.watch()))
@@ -400,8 +442,6 @@ class App:
         if failed:
             raise failed[0].exception() or SacdError("a task ended without a reason")
         await engine.stop(self._reason)
-        if account is not None:
-            await upkeep.last_backup()
 
     def _stop(self, name: str) -> None:
         self._reason, self._told_to_stop_s = f"{name} received", self._clock.monotonic_s()
@@ -440,13 +480,18 @@ class App:
                 self._notifier.watchdog()
 
     # ---- control ------------------------------------------------------------------------------------------------
-    async def _control(self, engine: Engine, watchers: _Watchers, verb: str) -> dict[str, Any]:
-        if verb not in COMMANDS:
-            return status(engine, watchers.health, Account.of(self._config), watchers.news)
+    async def _control(
+        self, engine: Engine, watchers: _Watchers, succession: Succession, verb: str, args: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        if verb == "status":
+            account = Account.of(self._config)
+            return status(engine, watchers.health, account, watchers.news, succession.status())
         if not self._is_open:
             raise SacdError(f"sacd is starting and cannot {verb} yet: ask again in a moment")
         try:
-            return {"effect": await engine.command(verb, "socket")}
+            if verb in COMMANDS:
+                return {"effect": await engine.command(verb, "socket")}
+            return {"effect": await succession.command(verb, args)}
         except FatalError as error:
             # The account has moved and the journal has not: whoever asked is told, and the daemon ends.
             self._failure = error

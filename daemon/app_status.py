@@ -8,6 +8,7 @@ from daemon import wording
 from daemon.config import Config
 from daemon.engine import Engine
 from daemon.health import Health
+from daemon.models_status import ModelsStatus
 from daemon.recent_news import RecentNews
 from daemon.run_record import money_of
 from strategy.order import OrderKind, OrderState, OrderStatus
@@ -35,8 +36,13 @@ class Account:
         )
 
 
-def status(engine: Engine, health: Health, account: Account, news: RecentNews) -> dict[str, Any]:
-    """Return what `sacd status` shows: the documented object of `--json`."""
+def status(
+    engine: Engine, health: Health, account: Account, news: RecentNews, models: ModelsStatus | None
+) -> dict[str, Any]:
+    """Return what `sacd status` shows: the documented object of `--json`.
+
+    models: None where nobody looks after the ensembles.
+    """
     trader, memory = engine.trader, engine.memory
     portfolio, state = trader.portfolio, trader.risk
     orders = list(memory.orders.values())
@@ -50,6 +56,7 @@ def status(engine: Engine, health: Health, account: Account, news: RecentNews) -
         "paused": state.is_paused,
         "no_exposure": wording.hindrances(state),
         "model": engine.model.id,
+        "models": None if models is None else models.to_json(),
         "equity": portfolio.equity,
         "cash": portfolio.cash,
         "drawdown": portfolio.drawdown,

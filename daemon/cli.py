@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 
 from daemon.commands_journal import add_journal_verbs
+from daemon.commands_models import add_models_verbs
 from daemon.commands_report import add_report
 from daemon.config import Config, load_config
 from daemon.errors import SacdError
@@ -43,10 +44,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 journal_app = typer.Typer(help="Show, export and verify the journal.", no_args_is_help=True)
-models_app = typer.Typer(help="Show the trained ensembles.", no_args_is_help=True)
+models_app = typer.Typer(help="Show, try and exchange the trained ensembles.", no_args_is_help=True)
 app.add_typer(journal_app, name="journal")
 app.add_typer(models_app, name="models")
 add_journal_verbs(journal_app)
+add_models_verbs(app, models_app)
 add_report(app)
 
 
@@ -304,41 +306,6 @@ def replay(
             print(difference_line(difference))  # noqa: T201
     if result.differ:
         raise typer.Exit(EXIT_NO)
-
-
-# ---- models -----------------------------------------------------------------------------------------------------
-@models_app.command("list")
-def models_list(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """List the ensembles beside the configured one."""
-    from daemon.models import list_bundles  # noqa: PLC0415
-    from daemon.status_text import model_row, models_table  # noqa: PLC0415
-
-    found = list_bundles(_config(config).strategy.model.parent)
-    if as_json:
-        _print_json({"models": [model_row(bundle) for bundle in found]})
-    else:
-        Console().print(models_table(found))
-
-
-@models_app.command("show")
-def models_show(
-    model: Annotated[Path | None, typer.Argument(help="A bundle; without it the configured one.")] = None,
-    config: ConfigPath = DEFAULT_CONFIG,
-) -> None:
-    """Verify a bundle and print its manifest."""
-    from daemon.models import load_bundle  # noqa: PLC0415
-
-    bundle = load_bundle(model if model is not None else _config(config).strategy.model)
-    _print_json(bundle.manifest.to_json())
-
-
-@models_app.command("import", context_settings=_PASSED_ON)
-def models_import(context: typer.Context, config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Turn an archive of Stable-Baselines3's SAC into an ensemble."""
-    names_place = any(argument in {"--help", "-h"} or argument.startswith("--out") for argument in context.args)
-    # Only an ensemble that goes beside the configured one needs a configuration.
-    place = [] if names_place else ["--models", str(_config(config).strategy.model.parent)]
-    _hand_over("models-import", context, place)
 
 
 # ---- parity -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`sacd journal backup` and `sacd journal restore`: what they take and print."""
+"""`sacd journal backup`, `restore` and `candles`: what they take and print."""
 
 import json
 import os
@@ -15,13 +15,15 @@ _JournalPath = Annotated[
 ]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 _To = Annotated[Path | None, typer.Option("--to", help="A file that does not exist yet; without it among the others.")]
+_Out = Annotated[Path, typer.Option("--out", help="The directory for the files; made when it is missing.")]
 _From = Annotated[Path | None, typer.Argument(metavar="FILE", help="A backup; without it the newest sound one.")]
 
 
 def add_journal_verbs(app: typer.Typer) -> None:
-    """Add `backup` and `restore` to the verbs of `sacd journal`."""
+    """Add `backup`, `restore` and `candles` to the verbs of `sacd journal`."""
     app.command("backup")(journal_backup)
     app.command("restore")(journal_restore)
+    app.command("candles")(journal_candles)
 
 
 def journal_backup(
@@ -52,6 +54,23 @@ def journal_restore(
         return
     _print(f"{path}: {done.in_words()}")
     _print("A paper account goes on with `sacd run`, a live one with `sacd run --accept-recovery`.")
+
+
+def journal_candles(
+    out: _Out, journal: _JournalPath = None, config: _ConfigPath = _CONFIG, as_json: _AsJson = False
+) -> None:
+    """Write the candles of the journal as data files, one for each symbol, also while sacd runs."""
+    from daemon.journal_candles import write_candles  # noqa: PLC0415
+
+    path = _journal(journal, config)
+    written = write_candles(path, out)
+    if as_json:
+        _print(json.dumps({"files": [{**asdict(file), "path": str(file.path)} for file in written]}, indent=2))
+        return
+    for file in written:
+        _print(f"{file.path}: {file.symbol} {file.timeframe}, {file.candles:,} candles")
+    if not written:
+        _print(f"{path}: no candle stands in it yet")
 
 
 def _journal(journal: Path | None, config: Path) -> Path:

@@ -4,6 +4,7 @@ Implements `ports.Companion`. Runs after the orders of a candle have left, so th
 in recovery over what stands in the journal, with the same outcome. What follows from it is done by `succession.py`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -11,13 +12,14 @@ from typing import Any
 
 from daemon.errors import ArtifactError
 from daemon.model_life import Life, Phase
-from daemon.ports import CandleGroup, Record
+from daemon.ports import CandleGroup, DriftMarked, Record
 from daemon.records import of_drift
 from strategy.conduct import Conduct
+from strategy.decision import Decision
 from strategy.drift import Drift, is_beyond
 from strategy.sequential import PairedTest, TestPlan
 from strategy.shadow import Contender, Marked, Pair, on_same
-from strategy.trader import Outcome, Setup
+from strategy.trader import Outcome, Setup, Votes
 
 Find = Callable[[str], Contender]
 """Returns the ensemble with a short id. Raises ArtifactError."""
@@ -65,12 +67,16 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A pair under comparison. lead: log of how much more the new one's account has grown since the test began."""
+    """A pair under comparison. lead: log of how much more the new one's account has grown since the test began.
+
+    conduct, fault: of the new one.
+    """
 
     pair: Pair
     test: PairedTest
     conduct: Conduct
     lead: float = 0.0
+    fault: str = ""
 
 
 class Companion:
@@ -78,7 +84,7 @@ class Companion:
 
     def __init__(self, setup: Setup, cash: float, bounds: Bounds, find: Find) -> None:
         """cash: what each account in shadow begins with, in quote.  find: asked for both when a comparison begins."""
-        self.life = Life()
+        self._life = Life()
         self.fault = ""
         """Why the serving ensemble had no votes; in a watch also when it has had some since. "" while it works."""
         self.is_drifted = False
@@ -103,7 +109,7 @@ class Companion:
 
     def _look_at_votes(self, outcomes: Sequence[Outcome]) -> None:
         if any(outcome.votes is None and outcome.sight.observation is not None for outcome in outcomes):
-            self.fault = "it failed: no votes on a full window"
+            self.fault = "it had no votes on a full window"
         elif self.life.phase is not Phase.WATCH:
             self.fault = ""
 
@@ -113,27 +119,22 @@ class Companion:
             return
         self._drift.update(rows)
         joint, limit = self._drift.joint, self._bounds.drift_limit
-        if joint is None:
-            return
-        beyond = limit > 0.0 and is_beyond(joint, limit, was_beyond=self.is_drifted)
+        beyond = is_beyond(joint, limit, was=self.is_drifted)
         if beyond != self.is_drifted:
             self._waiting.append(of_drift(joint, limit, group.candles[0].close_ms, is_beyond=beyond))
 
     def _compare(self, trial: _Trial, marked: Marked, outcomes: Sequence[Outcome]) -> None:
-        conduct = trial.conduct.after(marked.votes)
         test, lead = trial.test, trial.lead
         if marked.difference is not None:
             test, lead = test.after(marked.difference), lead + marked.difference
-        self._trial = trial = replace(trial, test=test, conduct=conduct, lead=lead)
-        comparison = self.comparison
-        if comparison is not None:
-            payload = {"phase": self.life.phase.value, **comparison.to_json(), **marked.to_json()}
-            self._waiting.append(Record(kind="shadow", payload={**payload, "same": self._same(trial, outcomes)}))
-
-    def _same(self, trial: _Trial, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-        """Return what the one that does not serve says to the very observations that the account was decided on."""
+        closes = {outcome.sight.candle.symbol: outcome.sight.candle.close for outcome in outcomes}
+        conduct = trial.conduct.after(marked.new.votes, closes)
+        self._trial = replace(trial, test=test, conduct=conduct, lead=lead, fault=trial.fault or marked.new.fault)
+        # What the one that does not serve says to the very observations that the account was decided on.
         other = trial.pair.new if self.life.phase is Phase.SHADOW else trial.pair.old
-        return on_same(self._setup, outcomes, other)
+        same = on_same(self._setup, outcomes, other.contender.voters)
+        payload = {"phase": self.life.phase.value, **_compared(self._trial).to_json(), **_figures(marked)}
+        self._waiting.append(Record(kind="shadow", payload={**payload, "same": _same(same, outcomes)}))
 
     def on_warm(self, group: CandleGroup) -> None:
         """Take candles that lie in the past."""
@@ -148,26 +149,27 @@ class Companion:
 
     # ---- what is known ------------------------------------------------------------------------------------------
     @property
-    def comparison(self) -> Comparison | None:
-        """How the comparison stands, None when nothing is compared."""
-        trial = self._trial
-        if trial is None:
-            return None
-        return Comparison(
-            old=trial.pair.old.id,
-            new=trial.pair.new.id,
-            count=trial.test.count,
-            of=trial.test.plan.horizon,
-            mean=trial.test.mean,
-            p_better=trial.test.p_better,
-            p_worse=trial.test.p_worse,
-            lead=trial.lead,
-        )
+    def life(self) -> Life:
+        """Where the ensembles of the account stand."""
+        return self._life
 
     @property
-    def drift(self) -> tuple[float | None, Sequence[float]] | None:
-        """How far the market lies from the training candles: jointly, and per feature; None before anything serves."""
-        return None if self._drift is None else (self._drift.joint, self._drift.features.tolist())
+    def comparison(self) -> Comparison | None:
+        """How the comparison stands, None when nothing is compared."""
+        return None if self._trial is None else _compared(self._trial)
+
+    @property
+    def drift(self) -> DriftMarked | None:
+        """How far the market lies from the training candles; None while that is not known."""
+        drift = self._drift
+        if drift is None or drift.joint is None:
+            return None
+        return DriftMarked(joint=drift.joint, features=drift.features.tolist(), is_beyond=self.is_drifted)
+
+    @property
+    def scale(self) -> float | None:
+        """What the difference of the two per decision is taken for; None while nothing is compared."""
+        return None if self._trial is None else self._trial.test.plan.scale
 
     def advice(self) -> tuple[Advice, str]:
         """Return what the comparison says is to be done, and why in words."""
@@ -183,32 +185,31 @@ class Companion:
         trial = self._trial
         if trial is None:
             return Advice.KEEP, self._missing
-        if trial.conduct.fault:
-            return Advice.KEEP, f"the candidate is degenerate: {trial.conduct.fault}"
+        if trial.fault or trial.conduct.fault:
+            return Advice.KEEP, f"the candidate failed: {trial.fault or trial.conduct.fault}"
         test = trial.test
         if test.count >= test.plan.least and test.p_better <= test.plan.alpha:
-            return Advice.PROMOTE, f"ahead by {_in_words(test)}"
+            return Advice.PROMOTE, _in_words(test)
         if test.p_worse <= test.plan.alpha:
-            return Advice.KEEP, f"the candidate is behind by {_in_words(test)}"
+            return Advice.KEEP, f"no better: {_in_words(test)}"
         if test.count >= test.plan.horizon:
-            return Advice.KEEP, f"not shown to be better: ahead by {_in_words(test)}"
+            return Advice.KEEP, f"not shown to be better: {_in_words(test)}"
         return Advice.WAIT, ""
 
     def _advice_in_watch(self) -> tuple[Advice, str]:
         trial = self._trial
-        if self.fault:
-            return Advice.ROLL_BACK, self.fault
         if trial is None:
-            return Advice.CONFIRM, self._missing
-        if trial.conduct.fault:
-            return Advice.ROLL_BACK, f"it is degenerate: {trial.conduct.fault}"
+            return (Advice.ROLL_BACK, self.fault) if self.fault else (Advice.CONFIRM, self._missing)
+        if fault := self.fault or trial.fault or trial.conduct.fault:
+            return Advice.ROLL_BACK, f"it failed: {fault}"
         test = trial.test
-        if -trial.lead >= self._bounds.regret:
-            return Advice.ROLL_BACK, f"the former one is ahead by {-trial.lead:.1%} of the account"
+        regret = -math.expm1(trial.lead)
+        if regret >= self._bounds.regret:
+            return Advice.ROLL_BACK, f"the former one is ahead by {regret:.1%} of the account"
         if test.p_worse <= test.plan.alpha:
-            return Advice.ROLL_BACK, f"behind the former one by {_in_words(test)}"
+            return Advice.ROLL_BACK, f"worse than the former one: {_in_words(test)}"
         if test.count >= test.plan.horizon:
-            return Advice.CONFIRM, f"ahead by {_in_words(test)}"
+            return Advice.CONFIRM, _in_words(test)
         return Advice.WAIT, ""
 
     # ---- the journal --------------------------------------------------------------------------------------------
@@ -228,7 +229,7 @@ class Companion:
                 self._step(record.payload)
 
     def _step(self, payload: Mapping[str, Any]) -> None:
-        self.life = self.life.after(payload)
+        self._life = self.life.after(payload)
         match payload["step"]:
             case "shadow":
                 self._begin_trial(payload["incumbent"], payload["candidate"], payload["test"])
@@ -243,10 +244,10 @@ class Companion:
         self._follow_drift(model)
         if plan is None:
             self._trial = None
-        elif trial is not None and (trial.pair.old.id, trial.pair.new.id) == (payload["previous"], model):
+        elif trial is not None and _ids(trial.pair) == (payload["previous"], model):
             # The accounts go on; what they have earned so far is what chose the new one, and counts no more.
             test = PairedTest(plan=TestPlan.from_json(plan))
-            self._trial = replace(trial, test=test, conduct=Conduct(), lead=0.0)
+            self._trial = _Trial(trial.pair, test, Conduct())
         else:
             self._begin_trial(payload["previous"], model, plan)
 
@@ -265,7 +266,7 @@ class Companion:
         except ArtifactError:
             self._drift = None  # the one that serves is another one: a "found" step follows, which names it
             return
-        self._drift = Drift(reference, self._bounds.drift_half_life)
+        self._drift = None if reference is None else Drift(reference, self._bounds.drift_half_life)
 
     # ---- memory -------------------------------------------------------------------------------------------------
     def state(self) -> dict[str, Any]:
@@ -281,7 +282,7 @@ class Companion:
 
     def restore(self, stored: Mapping[str, Any]) -> None:
         """Continue from a `state`. Raises BadState when it was stored by something else."""
-        self.life = Life.from_json(stored["life"])
+        self._life = Life.from_json(stored["life"])
         self.fault, self.is_drifted = stored["fault"], stored["is_drifted"]
         if stored["drift"] is not None:
             self._follow_drift(self.life.serving)
@@ -294,22 +295,75 @@ class Companion:
         if self._trial is not None:
             self._trial.pair.restore(trial["pair"])
             test, conduct = PairedTest.from_json(trial["test"]), Conduct.from_json(trial["conduct"])
-            self._trial = replace(self._trial, test=test, conduct=conduct, lead=trial["lead"])
+            lead, fault = float(trial["lead"]), str(trial["fault"])
+            self._trial = replace(self._trial, test=test, conduct=conduct, lead=lead, fault=fault)
 
 
 def _trial_json(trial: _Trial) -> dict[str, Any]:
+    old, new = _ids(trial.pair)
     return {
-        "old": trial.pair.old.id,
-        "new": trial.pair.new.id,
+        "old": old,
+        "new": new,
         "pair": trial.pair.state(),
         "test": trial.test.to_json(),
         "conduct": trial.conduct.to_json(),
         "lead": trial.lead,
+        "fault": trial.fault,
+    }
+
+
+def _ids(pair: Pair) -> tuple[str, str]:
+    return pair.old.contender.id, pair.new.contender.id
+
+
+def _compared(trial: _Trial) -> Comparison:
+    old, new = _ids(trial.pair)
+    test = trial.test
+    return Comparison(
+        old=old,
+        new=new,
+        count=test.count,
+        of=test.plan.horizon,
+        mean=test.mean,
+        p_better=test.p_better,
+        p_worse=test.p_worse,
+        lead=math.expm1(trial.lead),
+    )
+
+
+def _figures(marked: Marked) -> dict[str, Any]:
+    """Return what a `shadow` record tells of both accounts."""
+    sides = {"old": marked.old, "new": marked.new}
+    decisions: dict[str, dict[str, Any]] = {}
+    for side, standing in sides.items():
+        for symbol, decision in standing.decisions.items():
+            wanted = {"action": decision.action.value, "target": decision.target}
+            decisions.setdefault(symbol, {})[side] = wanted
+    return {
+        "open_ms": marked.open_ms,
+        "difference": marked.difference,
+        "equity": {side: standing.equity for side, standing in sides.items()},
+        "drawdown": {side: standing.drawdown for side, standing in sides.items()},
+        "decisions": decisions,
+    }
+
+
+def _same(same: Mapping[str, tuple[Votes | None, Decision]], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return the other one's votes and decisions on the live observations, and what was decided live."""
+    live = {outcome.sight.candle.symbol: outcome.verdict.decision for outcome in outcomes}
+    return {
+        symbol: {
+            "votes": None if votes is None else votes.tolist(),
+            "action": decision.action.value,
+            "target": decision.target,
+            "live_target": live[symbol].target,
+        }
+        for symbol, (votes, decision) in same.items()
     }
 
 
 def _in_words(test: PairedTest) -> str:
-    p = min(test.p_better, test.p_worse)
-    return f"{abs(test.mean) * 1e4:.1f} basis points a decision after {test.count} decisions, p = {p:.2g}"
-
-
+    is_ahead = test.mean > 0.0
+    p = test.p_better if is_ahead else test.p_worse
+    where = "ahead" if is_ahead else "behind"
+    return f"{where} by {abs(test.mean) * 1e4:.1f} basis points a decision after {test.count} decisions, p = {p:.2g}"

@@ -18,6 +18,8 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from daemon.config_live import CONTRADICTIONS, refused_variables
 from daemon.config_mistakes import KeyPath, Mistake, invalid_value, nearest, shown
+from daemon.config_retrain import CONTRADICTIONS as RETRAIN_CONTRADICTIONS
+from daemon.config_retrain import unreadable
 from daemon.config_sections import (
     SYMBOL,
     ControlSection,
@@ -272,21 +274,10 @@ def _every_symbol_has_a_file(config: Config) -> Iterator[Mistake]:
         file = config.market.file.paths.get(symbol)
         wrong = 'is needed, as market.source is "file" and market.symbols names it'
         if file is not None:
-            wrong = _unreadable(file)
+            wrong = unreadable(file)
         if wrong:
             right = "write the path of a CSV, CSV.gz or Parquet file of candles"
             yield Mistake(path=("market", "file", "paths", symbol), shown=shown(file), wrong=wrong, right=right)
-
-
-def _unreadable(file: Path) -> str:
-    """Return why `file` cannot be read, "" when it can."""
-    try:
-        if file.is_dir():
-            return "is a directory, not a file"
-        file.stat()
-    except OSError as error:
-        return f"cannot be opened ({error.strerror})"
-    return "" if os.access(file, os.R_OK) else "may not be read by this user"
 
 
 def _start_before_end(config: Config) -> Iterator[Mistake]:
@@ -424,5 +415,6 @@ _CHECKS: tuple[tuple[tuple[KeyPath, ...], Callable[[Config], Iterator[Mistake]]]
     ((("exchange", "id"), ("market", "source")), _exchange_is_known),
     ((("strategy",), ("risk",), ("execution",)), _records_agree),
     *CONTRADICTIONS,
+    *RETRAIN_CONTRADICTIONS,
 )
 """Each check with the keys it rests on."""

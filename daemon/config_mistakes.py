@@ -197,6 +197,8 @@ def _wrong(error: ErrorDetails, field: FieldInfo | None) -> str:  # noqa: PLR091
             return f"is not above {context['gt']}"
         case "greater_than_equal":
             return f"is below {context['ge']}"
+        case "less_than":
+            return f"is not below {context['lt']}"
         case "less_than_equal":
             return f"is above {context['le']}"
         case kind if kind.endswith("_type") or kind.startswith("is_"):

@@ -295,12 +295,14 @@ class JournalSection(Section):
 
 
 def _cron(value: str) -> str:
-    if value and len(value.split()) != _CRON_FIELDS:
-        raise Wrong("is no schedule of five fields")
+    if value:
+        from daemon.schedule import check_cron  # noqa: PLC0415 - APScheduler loads only for those who use it
+
+        try:
+            check_cron(value)
+        except ValueError as error:
+            raise Wrong(str(error)) from None
     return value
-
-
-_CRON_FIELDS = 5
 
 
 class RetrainSection(Section):
@@ -323,7 +325,7 @@ class RetrainSection(Section):
     steps: int = Field(0, ge=0, le=1_000_000_000, description="write a whole number, 0 for as many as last time")
     limit_hours: float = Field(6.0, gt=0.0, le=168.0, description="write hours above 0 and at most 168, such as 6.0")
     memory_mib: int = Field(4_096, ge=256, le=1_048_576, description="write mebibytes from 256 to 1048576")
-    retry_hours: float = Field(6.0, ge=0.0, le=744.0, description="write hours from 0 to 744, such as 6.0")
+    retry_hours: float = Field(6.0, ge=0.0, le=744.0, description="write hours from 0 (never) to 744, such as 6.0")
     holdout_days: float = Field(90.0, ge=5.0, le=3_660.0, description="write days from 5 to 3660, such as 90.0")
     gate_confidence: float = Field(0.8, ge=0.5, lt=1.0, description="write a probability from 0.5 to below 1")
     automatic: bool = True

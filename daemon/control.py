@@ -18,7 +18,7 @@ from typing import Any
 
 from daemon.errors import ConfigError, SacdError
 
-VERBS = ("status", "pause", "resume", "flatten")
+VERBS = ("status", "pause", "resume", "flatten", "promote", "rollback", "pin", "shadow", "retrain")
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 """Does what a verb asks, given its arguments, and returns the result as JSON types. A SacdError becomes the answer."""
@@ -32,6 +32,10 @@ _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 
 class ControlError(SacdError):
     """The daemon was not reached, or refused what was asked; the message says which, and what to do."""
+
+
+class NotRunning(ControlError):
+    """Nothing listens at the socket: no daemon runs with this configuration, or it has only begun to start."""
 
 
 # ---- the daemon's side ------------------------------------------------------------------------------------------
@@ -213,7 +217,8 @@ async def call(path: Path, verb: str, args: Mapping[str, Any], timeout_s: float 
     """Return what the daemon listening at `path` answers to `verb`.
 
     args: JSON types.  timeout_s: for the whole exchange; what was asked may still happen after it is over.
-    Raises ControlError when no daemon answers there or it refuses, ConfigError when the path cannot be a socket.
+    Raises NotRunning when nothing listens there, ControlError when a daemon does not answer or refuses, ConfigError
+    when the path cannot be a socket.
     """
     _check_path(path)
     try:
@@ -224,9 +229,9 @@ async def call(path: Path, verb: str, args: Mapping[str, Any], timeout_s: float 
             f"{path}: sacd did not answer `{verb}` within {timeout_s:g} s; see its log before asking again"
         ) from error
     except ConnectionRefusedError as error:
-        raise ControlError(f"{path}: no sacd is running there, it was killed: start it with `sacd run`") from error
+        raise NotRunning(f"{path}: no sacd is running there, it was killed: start it with `sacd run`") from error
     except FileNotFoundError as error:
-        raise ControlError(f"{path}: no sacd is running there: start it with `sacd run`") from error
+        raise NotRunning(f"{path}: no sacd is running there: start it with `sacd run`") from error
     except PermissionError as error:
         raise ControlError(f"{path}: this sacd belongs to another user: ask as that user or as root") from error
     except ConnectionError:

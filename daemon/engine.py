@@ -22,6 +22,8 @@ from daemon.events import (
     Event,
     ExitForced,
     JournalWritten,
+    ModelStep,
+    ShadowMarked,
     Stopped,
 )
 from daemon.exits import Exits
@@ -59,10 +61,12 @@ COMMANDS = ("pause", "resume", "flatten")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """The ensemble that serves. id: of its bundle."""
+    """The ensemble that serves. id: of its bundle.  members: how many.  seen_until_ms: end of what it was made from."""
 
     id: str
     voters: Voters
+    members: int = 0
+    seen_until_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -171,11 +175,16 @@ class Engine:
             self._publish(Decided(outcome=outcome, model_id=self.model.id, latency_s=latency_s, seq=first_seq + i))
         self._publish_account()
         if self._companion is not None:
-            self._companion.on_candles(group, outcomes)
-            self._ledger.waiting.extend(self._taken(self._companion))
+            self._accompany(self._companion, group, outcomes)
         if self.memory.decisions >= self._checkpoint_at:
             self._checkpoint_at = self.memory.decisions + self._checkpoint_every
             self._ledger.waiting.append(self._checkpoint())
+
+    def _accompany(self, companion: Companion, group: CandleGroup, outcomes: Sequence[Outcome]) -> None:
+        companion.on_candles(group, outcomes)
+        self._ledger.waiting.extend(self._taken(companion))
+        if companion.drift is not None:
+            self._publish(companion.drift)
 
     def _taken(self, companion: Companion) -> Sequence[Record]:
         """Return what the companion has to say; a drift across its limit counts from the next decision on."""
@@ -183,6 +192,8 @@ class Engine:
         for record in taken:
             if record.kind == "drift":
                 self.trader.set_drifted(is_drifted=record.payload["is_beyond"])
+            if record.kind == "shadow":
+                self._publish(ShadowMarked(payload=record.payload))
             companion.apply(record)
         return taken
 
@@ -465,13 +476,16 @@ class Engine:
         return Record(kind="checkpoint", payload=state)
 
     # ---- the ensembles ------------------------------------------------------------------------------------------
-    async def note(self, record: Record) -> None:
-        """Write a step in the life of the ensembles, between two events; the companion hears of it once it is on disk."""
+    async def note(self, steps: Sequence[Record]) -> None:
+        """Write steps in the life of the ensembles, all or none; the companion hears of what is on disk."""
         async with self._lock:
-            await self._write([record])
-            self._tell_companion(record)
+            await self._write(steps)
+            for step in steps:
+                self._tell_companion(step)
 
-    async def serve(self, model: Model, reference: Reference, run_record: Callable[[Setup], Record], step: Record) -> None:
+    async def serve(
+        self, model: Model, reference: Reference, run_record: Callable[[Setup], Record], step: Record
+    ) -> None:
         """Let another ensemble decide from the next candle on.
 
         The step and the record of the run that begins with it are one transaction: decisions before it rest on the old
@@ -484,9 +498,19 @@ class Engine:
             self.trader.begin(self.trader.setup, reference)
             self._tell_companion(step)
 
-    def _tell_companion(self, record: Record) -> None:
-        if self._companion is not None:
-            self._companion.apply(record)
+    def _tell_companion(self, step: Record) -> None:
+        if self._companion is None:
+            return
+        self._companion.apply(step)
+        serves = step.payload["step"] == "serving"
+        self._publish(
+            ModelStep(
+                payload=step.payload,
+                life=self._companion.life,
+                members=self.model.members if serves else 0,
+                seen_until_ms=self.model.seen_until_ms if serves else 0,
+            )
+        )
 
     # ---- those who watch ----------------------------------------------------------------------------------------
     def _publish_account(self) -> None:

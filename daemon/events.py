@@ -1,11 +1,11 @@
 """What the engine tells those who watch. Sinks receive these in order; none of them can delay or change a decision."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from daemon.model_life import Life
-from daemon.ports import External, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
+from daemon.ports import DriftMarked, External, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
 from strategy.candle import Candle
 from strategy.order import Fill, Order, OrderReport, OrderState, OrderStatus
 from strategy.portfolio import Portfolio
@@ -21,6 +21,8 @@ class Started:
     cash: quote the account started with.  warm_up: candles still missing before the first decision (0 when warm).
     orders: that had not ended, protective stops at a venue among them.
     exchange: whose candles these are, "" for one of our own making.  money: as `run_record.money_of`, "" on paper.
+    life: of the ensembles, as it was recovered.  seen_until_ms: end of the candles that the one that serves was made
+    from, 0 where nobody knows.
     """
 
     instance: str
@@ -41,6 +43,8 @@ class Started:
     orders: Sequence[OrderStatus] = ()
     exchange: str = ""
     money: str = ""
+    life: Life = field(default_factory=Life)
+    seen_until_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,18 +136,6 @@ class ShadowMarked:
     """Two ensembles were compared on a decision. payload: of the `shadow` record."""
 
     payload: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DriftMarked:
-    """How far the market lies from the training candles. features: in the order of the feature schema.
-
-    is_beyond: whether the configured limit forbids new exposure.
-    """
-
-    joint: float
-    features: Sequence[float]
-    is_beyond: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

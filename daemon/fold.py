@@ -15,12 +15,14 @@ from daemon.errors import FatalError
 from daemon.ports import CandleGroup, Companion, Entry, External, Record
 from strategy.benchmark import BuyAndHold, hold_from_first_vote
 from strategy.candle import Candle
+from strategy.decision import DecisionReason
 from strategy.errors import IllegalTransition, StrategyError
 from strategy.features import FeatureWindow
 from strategy.order import Fill, Order, OrderEvent, OrderKind, OrderStatus
 from strategy.risk import Approved
 from strategy.trader import Outcome, Reference, Setup, Trader, Voters
 
+_FAILED = "as it stands in the journal"
 _REMEMBERED = 64
 """Orders that have ended and are still known: a venue may tell of a fill minutes later."""
 
@@ -192,10 +194,13 @@ class Recorded:
     def decide(self, trader: Trader, group: CandleGroup, entries: Sequence[Entry]) -> list[Outcome]:
         """Decide with the votes, and the distance from what training saw, that stand in `entries`."""
         seen = []
+        trader.fault = ""
         for sight, entry in zip(trader.observe(trader.in_order(group.candles)), entries, strict=True):
             votes = records.read_votes(entry.payload)
-            if votes is not None and sight.observation is None:  # the other way round an ensemble failed
-                raise FatalError(f"journal entry {entry.seq}: there are votes, but the window of candles is not full")
+            has_failed = entry.payload["why"] == DecisionReason.NO_VOTES
+            if (votes is None) != (sight.observation is None or has_failed):
+                raise FatalError(f"journal entry {entry.seq}: votes and a full window of candles do not come together")
+            trader.fault = trader.fault or (_FAILED if has_failed else "")
             seen.append((replace(sight, distance=float(entry.payload["distance"])), votes))
         return trader.decide(seen, self.weights)
 

@@ -6,7 +6,7 @@ Candles of one time are one line. What only fills the window is told once per so
 from collections.abc import Mapping
 from typing import Any, Protocol, assert_never
 
-from daemon import wording, wording_live
+from daemon import wording, wording_live, wording_models
 from daemon.events import (
     AccountMarked,
     CandleTaken,
@@ -16,12 +16,15 @@ from daemon.events import (
     ExitForced,
     Filled,
     JournalWritten,
+    ModelStep,
     OrderMoved,
     Protected,
+    ShadowMarked,
     Started,
     Stopped,
 )
-from daemon.ports import External, FeedHealth, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
+from daemon.model_life import Cause, Outcome, Phase
+from daemon.ports import DriftMarked, External, FeedHealth, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
 from strategy.candle import Candle
 from strategy.order import Fill, Order, OrderState
 from strategy.portfolio import Portfolio
@@ -36,6 +39,22 @@ _NEWS: Mapping[type, str] = {
     OrderPath: "order_path",
     StopLost: "stop_lost",
 }
+_STEPS: Mapping[str, str] = {
+    "requested": "retrain_requested",
+    "trained": "retrain_ended",
+    "shadow": "shadow_begins",
+    "kept": "shadow_ended",
+    "swapping": "model_swapping",
+    "serving": "model_serves",
+    "swap_failed": "swap_failed",
+    "confirmed": "model_confirmed",
+    "pinned": "model_pinned",
+}
+_OF_A_STEP = (
+    "request", "by", "outcome", "candidate", "incumbent", "model", "previous", "old", "new", "cause", "source",
+    "is_pinned",
+)  # fmt: skip
+"""What a line takes over from the record of a step as it stands; the words of it stand in `detail`."""
 _TROUBLE = frozenset({OrderState.UNKNOWN, OrderState.REJECTED, OrderState.NOT_PLACED})
 
 
@@ -48,6 +67,10 @@ class Logger(Protocol):
 
     def warning(self, event: str, **fields: Any) -> Any:  # noqa: ANN401
         """Write a line somebody should look at."""
+        ...
+
+    def error(self, event: str, **fields: Any) -> Any:  # noqa: ANN401
+        """Write a line somebody should be called for."""
         ...
 
 
@@ -64,6 +87,7 @@ class LogSink:
         self._pending: list[Candle] = []
         self._filling: list[Candle] = []
         self._is_quiet = False
+        self._is_beyond = False
 
     def publish(self, event: Event) -> None:  # noqa: C901, PLR0912  # one line per kind of event
         """Write the lines `event` is worth."""
@@ -76,6 +100,8 @@ class LogSink:
                 return
             case JournalWritten() | Protected():
                 return  # what becomes of a stop is told with its order
+            case DriftMarked() if event.is_beyond == self._is_beyond:
+                return
             case _:
                 self._flush()
         match event:
@@ -97,6 +123,12 @@ class LogSink:
                 self._logger.warning("gap", symbol=event.symbol, first=first, missing=event.missing)
             case LateCandle():
                 self._late(event)
+            case ModelStep():
+                self._step(event)
+            case ShadowMarked():
+                self._compared(event.payload)
+            case DriftMarked():
+                self._drifted(event)
             case ExitForced() | External() | NewSteps() | OrderPath() | StopLost():
                 self._live(event)
             case Stopped():
@@ -219,6 +251,44 @@ class LogSink:
             known_close=_rounded(known.close),
         )
 
+    # ---- the ensembles ------------------------------------------------------------------------------------------
+    def _step(self, event: ModelStep) -> None:
+        payload = event.payload
+        name, write = _STEPS[payload["step"]], self._logger.info
+        match payload["step"]:
+            case "trained" if Outcome(payload["outcome"]) is Outcome.FAILED:
+                write = self._logger.warning
+            case "serving" if Cause(payload["cause"]) is Cause.ROLLBACK:
+                name, write = "model_rolled_back", self._logger.error
+            case "swap_failed":
+                write = self._logger.error
+        fields = {key: payload[key] for key in _OF_A_STEP if key in payload}
+        write(name, detail=wording_models.step_words(payload), **fields, phase=event.life.phase.value)
+
+    def _compared(self, payload: Mapping[str, Any]) -> None:
+        is_watch = Phase(payload["phase"]) is Phase.WATCH
+        difference = payload["difference"]
+        self._logger.info(
+            "shadow_compared",
+            phase=payload["phase"],
+            decisions=payload["count"],
+            of=payload["of"],
+            difference_bp=None if difference is None else round(1e4 * difference, 3),
+            mean_bp=round(1e4 * payload["mean"], 3),
+            lead=round(payload["lead"], 6),
+            p=round(payload["p_worse" if is_watch else "p_better"], 4),
+        )
+
+    def _drifted(self, event: DriftMarked) -> None:
+        """Tell that the market has crossed the limit."""
+        self._is_beyond = event.is_beyond
+        words = wording_models.beyond_words(event.joint, event.features, is_beyond=event.is_beyond)
+        far = {name: round(distance, 3) for name, distance in wording_models.farthest(event.features)}
+        write = self._logger.warning if event.is_beyond else self._logger.info
+        name = "drift_beyond" if event.is_beyond else "drift_within"
+        write(name, detail=words, joint=round(event.joint, 4), farthest=far)
+
+    # ---- a venue, and the end -----------------------------------------------------------------------------------
     def _live(self, news: wording_live.LiveNews) -> None:
         write = self._logger.warning if wording_live.is_trouble(news) else self._logger.info
         write(_NEWS[type(news)], detail=wording_live.live_words(news), **_live_fields(news))

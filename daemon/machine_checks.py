@@ -107,13 +107,13 @@ def _credentials(config: Config) -> CheckResult:
 
 def _one_instance(config: Config) -> CheckResult:
     path = journal_path(config)
-    holder = _lock_holder(path.with_name(f"{path.name}.lock"))
+    holder = lock_holder(path.with_name(f"{path.name}.lock"))
     if holder is not None:
         return bad("one instance", f"journal {path} is in use by process {holder}: stop that sacd", _CONFIGURATION)
     return good("one instance", f"no other sacd has {path}")
 
 
-def _lock_holder(lock: Path) -> str | None:
+def lock_holder(lock: Path) -> str | None:
     """Return the process that holds a journal's lock, None when nobody does; makes no file."""
     try:
         descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)

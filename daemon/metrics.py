@@ -19,14 +19,29 @@ from daemon.events import (
     ExitForced,
     Filled,
     JournalWritten,
+    ModelStep,
     OrderMoved,
     Protected,
+    ShadowMarked,
     Started,
     Stopped,
 )
 from daemon.metrics_catalogue import Catalogue
 from daemon.metrics_live import CHANGES, STEPS, LiveMetrics
-from daemon.ports import Clock, External, FeedHealth, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
+from daemon.metrics_models import OUTCOMES, SIDES, ModelMetrics
+from daemon.model_life import Cause, Phase
+from daemon.ports import (
+    Clock,
+    DriftMarked,
+    External,
+    FeedHealth,
+    FeedStatus,
+    Gap,
+    LateCandle,
+    NewSteps,
+    OrderPath,
+    StopLost,
+)
 from daemon.vote_watch import saturated
 from strategy.order import Order, OrderKind, OrderState, Side
 from strategy.portfolio import Portfolio
@@ -36,7 +51,7 @@ COMMANDS = ("pause", "resume", "flatten")
 
 _VERDICTS = ("approved", "hold", "refused")
 _ARRIVALS = ("live", "backfill")
-_RESTRICTIONS = ("paused", "stale_feed", "clock_skew", "order_path")
+_RESTRICTIONS = ("paused", "stale_feed", "clock_skew", "order_path", "drift")
 _SYMBOL_RESTRICTIONS = ("halted", "market_closed")
 _RESULTS = ("won", "lost")
 _THAN_MODEL = ("worse", "better")
@@ -71,6 +86,7 @@ class MetricsSink:
         self._registry = registry
         self._market = _Market(catalogue, symbols, is_live=is_live)
         self._decisions = _Decisions(catalogue, symbols)
+        self._models = ModelMetrics(catalogue)
         self._orders = _Orders(catalogue, symbols, slippage_rate)
         self._live = LiveMetrics(catalogue, symbols, clock)
         self._account = _Account(catalogue)
@@ -82,13 +98,14 @@ class MetricsSink:
         match event:
             case Started():
                 self._daemon.start(event)
-                self._decisions.serve(event.model_id, event.members)
+                self._models.start(event)
                 self._account.mark(event.portfolio, event.risk, None)
                 self._live.start(event.orders)
             case CandleTaken():
                 self._market.take(event)
             case Decided():
                 self._decisions.decide(event, self._market.received_ms)
+                self._models.decide(event)
             case OrderMoved():
                 self._orders.move(event)
                 self._live.move(event)
@@ -107,6 +124,12 @@ class MetricsSink:
                 self._market.gap(event)
             case LateCandle():
                 self._market.late.labels(event.candle.symbol).inc()
+            case ModelStep():
+                self._models.step(event)
+            case ShadowMarked():
+                self._models.compare(event)
+            case DriftMarked():
+                self._models.drift(event)
             case Protected():
                 self._live.protect(event)
             case ExitForced():
@@ -125,6 +148,10 @@ class MetricsSink:
     def observe_loop_lag(self, seconds: float) -> None:
         """Take how much later than asked for the event loop woke a sleeper."""
         self._daemon.loop_lag.observe(seconds)
+
+    def set_next_retrain(self, at_ms: int | None) -> None:
+        """Take when the schedule asks for the next retraining, None when it does not."""
+        self._models.set_next_retrain(at_ms)
 
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format 0.0.4; takes a few milliseconds."""
@@ -219,14 +246,6 @@ class _Decisions:
         )
         for symbol in symbols:
             self._saturated.labels(symbol)
-        self._model = make.info("sacd_model", "The ensemble that serves", "id")
-        self._members = make.gauge("sacd_model_members", "Members of the ensemble that serves")
-        self._model_id: str | None = None
-
-    def serve(self, model_id: str, members: int) -> None:
-        self._model_id = model_id
-        self._model.info({"id": model_id})
-        self._members.set(members)
 
     def decide(self, event: Decided, received_ms: int | None) -> None:
         sight, votes, verdict = event.outcome.sight, event.outcome.votes, event.outcome.verdict
@@ -241,8 +260,6 @@ class _Decisions:
         if votes is not None:
             self._disagreement.labels(symbol).set(decision.disagreement)
             self._saturated.labels(symbol).inc(saturated(votes))
-            if event.model_id != self._model_id:
-                self.serve(event.model_id, len(votes))
 
 
 def _kind(verdict: Verdict) -> str:
@@ -369,7 +386,7 @@ class _Account:
     def _limit(self, risk: RiskState) -> None:
         for state, gauge in self._states.items():
             gauge.set(state is risk.state)
-        restricted = (risk.is_paused, risk.is_stale, risk.is_skewed, risk.is_cut_off)
+        restricted = (risk.is_paused, risk.is_stale, risk.is_skewed, risk.is_cut_off, risk.is_drifted)
         for gauge, is_set in zip(self._restrictions, restricted, strict=True):
             gauge.set(is_set)
         for symbol, known in risk.symbols.items():
@@ -432,7 +449,12 @@ Values of labels:
 - `reason`: {", ".join(VerdictReason)}
 - `state` of `sacd_orders_total`: {", ".join(OrderState)}
 - `state` of `sacd_trading_state`: {", ".join(TradingState)}
-- `side`: {", ".join(Side)}
+- `phase`: {", ".join(Phase)}
+- `cause`: {", ".join(Cause)}
+- `outcome`: {", ".join(OUTCOMES)}
+- `feature`: the names of the feature schema, which `sacd models show` lists
+- `side` of `sacd_shadow_equity_quote`: {", ".join(SIDES)}
+- `side` of all others: {", ".join(Side)}
 - `than_model`: {", ".join(_THAN_MODEL)}
 - `result`: {", ".join(_RESULTS)}
 - `by` of `sacd_trading_restricted`: {", ".join(_RESTRICTIONS)}

@@ -4,7 +4,6 @@ A registry is a directory of bundles, each named by its short id, with the links
 """
 
 import os
-import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,19 +12,33 @@ from typing import Any
 
 import safetensors.numpy
 
+from daemon import registry_links
+from daemon.durable import sync
 from daemon.errors import ArtifactError
 from daemon.readiness import EVALUATION
+from daemon.registry_links import BUNDLE_NAME, plainly, serving_names
 from strategy.bundle import Bundle, assemble, check_compatible
+from strategy.decision import ACTION_RULE_VERSION
 from strategy.errors import BadBundle
 from strategy.manifest import MANIFEST, BundleManifest
+from strategy.observation import N_OBSERVATION, OBSERVATION_HASH, OBSERVATION_SCHEMA
 
-CURRENT, PREVIOUS = "current", "previous"
+__all__ = (
+    "Listed",
+    "find_bundle",
+    "list_bundles",
+    "load_bundle",
+    "load_compatible",
+    "resolve_name",
+    "serving_names",
+    "set_current",
+    "swap_back",
+)
 _NOT_PART = frozenset({"training", EVALUATION})
 """What may lie in the directory and is not part of the bundle: what whoever trains on needs, and its evaluation."""
 _MOST_FILES = 101  # a manifest and a hundred members
 _LARGEST_MANIFEST = 4 * 2**20
 _LARGEST_MEMBER = 64 * 2**20
-_ID = re.compile(r"[0-9a-f]{16}")
 _REMEDY = "keep using another bundle, or train or copy this one again"
 
 
@@ -50,7 +63,7 @@ def load_bundle(path: Path) -> Bundle:
         directory = path.resolve(strict=True)
         return assemble(_read(directory), safetensors.numpy.load)
     except (OSError, RuntimeError) as error:
-        raise ArtifactError(f"bundle {path}: {_plainly(error)}; {_REMEDY}") from error
+        raise ArtifactError(f"bundle {path}: {plainly(error)}; {_REMEDY}") from error
     except BadBundle as error:
         raise ArtifactError(f"{path}: {error}; {_REMEDY}") from error
 
@@ -83,78 +96,129 @@ def load_compatible(
 
 def list_bundles(registry: Path) -> tuple[Listed, ...]:
     """Return what lies in `registry`, by name, each bundle verified. Raises ArtifactError when it is no directory."""
-    try:
-        names = sorted(entry.name for entry in os.scandir(registry) if _is_bundle_directory(entry))
-    except OSError as error:
-        raise ArtifactError(f"registry {registry}: {_plainly(error)}; name a directory of bundles") from error
-    return tuple(_listed(registry, name) for name in names)
+    serving = serving_names(registry)
+    return tuple(_listed(registry, name, serving) for name in _names(registry))
+
+
+def resolve_name(registry: Path, prefix: str) -> str:
+    """Return the name of the one bundle of `registry` that begins with `prefix`, also when it cannot be used.
+
+    Raises ArtifactError listing the bundles it could be when there is none, or more than one.
+    """
+    names = [name for name in _names(registry) if BUNDLE_NAME.fullmatch(name)]
+    found = [name for name in names if prefix and name.startswith(prefix.lower())]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ArtifactError(f"bundle {prefix!r} of registry {registry} could be {', '.join(found)}; give more digits")
+    there = f"there are {', '.join(names)}" if names else "it holds none"
+    raise ArtifactError(f"no bundle of registry {registry} begins with {prefix!r}; {there}")
+
+
+def find_bundle(registry: Path, short_id: str, *, timeframe: str = "") -> Bundle:
+    """Return the bundle of that name, verified and such that this program can serve it.
+
+    timeframe: of the candles it must have been trained on, such as "1h"; "" takes any.
+    Raises ArtifactError as `load_compatible` does, for another timeframe, and for a directory of another name.
+    """
+    if not BUNDLE_NAME.fullmatch(short_id):
+        raise ArtifactError(
+            f"bundle name {short_id!r} is not 16 hexadecimal digits; `sacd models list` shows the names"
+        )
+    path = registry / short_id
+    bundle = load_compatible(
+        path,
+        feature_schema=OBSERVATION_SCHEMA,
+        feature_hash=OBSERVATION_HASH,
+        observation_size=N_OBSERVATION,
+        action_rule_version=ACTION_RULE_VERSION,
+    )
+    _refuse_other_name(path, bundle.manifest)
+    trained = bundle.manifest.training.timeframe
+    if timeframe not in {"", trained}:
+        raise ArtifactError(f"{path}: trained on {trained} candles, it would be given those of {timeframe}; {_REMEDY}")
+    return bundle
 
 
 def set_current(registry: Path, name: str) -> None:
-    """Make the bundle `name` (a short id) the one that `current` links to, and what it was before `previous`.
+    """Make the bundle `name` (a short id) the one that `current` leads to, and what it was before `previous`.
 
-    Readers see the old link or the new one, also when power fails in between. Raises ArtifactError, and changes
-    nothing, when the bundle cannot be used.
+    Readers see the old link or the new one, also when power fails in between; once this returns, the new one is on
+    disk. Repeated, also after a kill, it ends alike. Raises ArtifactError when this program cannot serve the bundle,
+    when another process is at it, and when the links cannot be changed: then nothing has changed, or the message says
+    where `current` leads.
     """
-    if not _ID.fullmatch(name):
-        raise ArtifactError(f"bundle name {name!r} is not 16 hexadecimal digits; `sacd models list` shows the names")
-    listed = _listed(registry, name)
-    if listed.manifest is None:
-        raise ArtifactError(listed.fault)
-    before = _target(registry, CURRENT)
-    if before == name:
-        return
+    with registry_links.alone(registry):
+        _lead_to(registry, name)
+
+
+def swap_back(registry: Path) -> str:
+    """Let `current` and `previous` change places; returns the name of what serves from now on.
+
+    One that was killed half-way is finished by the next, but one that was done is undone: whoever must be able to
+    repeat it blindly names the bundle (`set_current`). Raises ArtifactError as `set_current` does, and when there is
+    nothing to go back to.
+    """
+    with registry_links.alone(registry):
+        current, previous = serving_names(registry)
+        if not previous:
+            raise ArtifactError(
+                f"registry {registry}: no bundle served before {current or 'the present one'}; name one of "
+                "`sacd models list`"
+            )
+        name = current if registry_links.is_half_exchanged(registry) else previous
+        _lead_to(registry, name)
+    return name
+
+
+def _lead_to(registry: Path, name: str) -> None:
+    manifest = find_bundle(registry, name).manifest
+    _make_durable(registry / name, manifest)
+    registry_links.lead_to(registry, name)
+
+
+def _make_durable(path: Path, manifest: BundleManifest) -> None:
+    """Put a bundle on disk before a link leads there: somebody may just have copied it."""
     try:
-        # `previous` first: between the two both name the old bundle, and nothing is lost.
-        if before is not None and (registry / before).is_dir():
-            _link(registry, PREVIOUS, before)
-        _link(registry, CURRENT, name)
+        for file in (*(member.file for member in manifest.members), MANIFEST, "."):
+            sync(path / file)
     except OSError as error:
-        raise ArtifactError(f"registry {registry}: cannot replace a link: {_plainly(error)}") from error
+        raise ArtifactError(f"bundle {path}: it cannot be put on disk: {plainly(error)}; {_REMEDY}") from error
+
+
+def _names(registry: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(registry) if _is_bundle_directory(entry))
+    except OSError as error:
+        raise ArtifactError(f"registry {registry}: {plainly(error)}; name a directory of bundles") from error
 
 
 def _is_bundle_directory(entry: os.DirEntry[str]) -> bool:
     return not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
 
 
-def _listed(registry: Path, name: str) -> Listed:
+def _listed(registry: Path, name: str, serving: tuple[str, str]) -> Listed:
     path = registry / name
     manifest, fault = None, ""
     try:
         manifest = load_bundle(path).manifest
-        if manifest.short_id != name:
-            fault = f"{path}: it holds bundle {manifest.short_id}; rename the directory to that"
-            manifest = None
+        _refuse_other_name(path, manifest)
     except ArtifactError as error:
-        fault = str(error)
+        manifest, fault = None, str(error)
+    current, previous = serving
     return Listed(
         name=name,
         path=path,
-        is_current=_target(registry, CURRENT) == name,
-        is_previous=_target(registry, PREVIOUS) == name,
+        is_current=name == current,
+        is_previous=name == previous,
         manifest=manifest,
         fault=fault,
     )
 
 
-def _target(registry: Path, link: str) -> str | None:
-    """Return what a link of the registry points to, None when there is no such link."""
-    try:
-        return (registry / link).readlink().name
-    except OSError:
-        return None
-
-
-def _link(registry: Path, link: str, name: str) -> None:
-    fresh = registry / f".{link}.new"
-    fresh.unlink(missing_ok=True)  # of a run that was killed
-    fresh.symlink_to(name)
-    fresh.replace(registry / link)
-    descriptor = os.open(registry, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _refuse_other_name(path: Path, manifest: BundleManifest) -> None:
+    if manifest.short_id != path.name:
+        raise ArtifactError(f"{path}: it holds bundle {manifest.short_id}; rename the directory to that")
 
 
 def _read(directory: Path) -> dict[str, bytes]:
@@ -176,9 +240,3 @@ def _contents(path: Path) -> bytes:
         if size > limit:
             raise BadBundle(f"bundle file {path.name}: {size} bytes are more than the {limit} it may have")
         return file.read(size)
-
-
-def _plainly(error: Exception) -> str:
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

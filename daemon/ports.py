@@ -13,6 +13,7 @@ from strategy.instrument import Instrument
 from strategy.order import Order, OrderReport, OrderStatus
 
 if TYPE_CHECKING:
+    from daemon.model_life import Life
     from strategy.trader import Outcome, Setup
 
 
@@ -306,12 +307,34 @@ class Journal(Protocol):
 
 
 # ---- what accompanies the account ---------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftMarked:
+    """How far the market lies from the training candles: jointly, and per feature in the order of their schema.
+
+    is_beyond: whether the configured limit forbids new exposure.
+    """
+
+    joint: float
+    features: Sequence[float]
+    is_beyond: bool
+
+
 class Companion(Protocol):
     """Sees what the trader saw, after its orders have left: accounts in shadow, drift, the life of the ensembles.
 
     The same calls in the same order give the same state, while trading as in recovery. Does no I/O of its own. What is
     to be journalled waits here until `take`, or until recovery finds it in the journal.
     """
+
+    @property
+    def life(self) -> "Life":
+        """Where the ensembles of the account stand."""
+        ...
+
+    @property
+    def drift(self) -> "DriftMarked | None":
+        """How far the market lies from the training candles; None while that is not known."""
+        ...
 
     def on_candles(self, group: CandleGroup, outcomes: "Sequence[Outcome]") -> None:
         """Take candles that were decided on."""
@@ -330,7 +353,10 @@ class Companion(Protocol):
         ...
 
     def apply(self, record: Record) -> None:
-        """Take a record of kind model, shadow or drift that is on disk. Raises StrategyError for an unreadable one."""
+        """Take a record of kind model, shadow or drift that is on disk, or will be before the next decision.
+
+        Raises StrategyError for one that cannot be read.
+        """
         ...
 
     def state(self) -> dict[str, Any]:

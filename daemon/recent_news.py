@@ -3,11 +3,12 @@
 from collections import deque
 from typing import Any
 
-from daemon.events import CommandTaken, Event, ExitForced
-from daemon.ports import Clock, External, NewSteps, OrderPath, StopLost
+from daemon.events import CommandTaken, Event, ExitForced, ModelStep
+from daemon.ports import Clock, DriftMarked, External, NewSteps, OrderPath, StopLost
 from daemon.wording_live import news_words
 
 _KEPT = 10
+_NEWS = CommandTaken | DriftMarked | ExitForced | External | ModelStep | NewSteps | OrderPath | StopLost
 
 
 class RecentNews:
@@ -16,10 +17,15 @@ class RecentNews:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._told: deque[tuple[int, str]] = deque(maxlen=_KEPT)
+        self._is_beyond = False
 
     def publish(self, event: Event) -> None:
         """Keep `event` if it is news."""
-        if isinstance(event, CommandTaken | ExitForced | External | NewSteps | OrderPath | StopLost):
+        if isinstance(event, DriftMarked):
+            if event.is_beyond == self._is_beyond:
+                return
+            self._is_beyond = event.is_beyond
+        if isinstance(event, _NEWS):
             self._told.append((self._clock.now_ms(), news_words(event)))
 
     def to_json(self) -> list[dict[str, Any]]:

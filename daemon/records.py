@@ -149,6 +149,14 @@ def of_venue(risk: RiskState, at_ms: int, detail: str, *, pauses: bool = False) 
     return Record(kind="venue", payload={**payload, "at_ms": at_ms, "detail": detail})
 
 
+def of_drift(joint: float | None, limit: float, at_ms: int, *, is_beyond: bool) -> Record:
+    """Return the record that the market crossed the drift limit, either way: `strategy.drift`.
+
+    joint: None when it is not known any more, for another ensemble serves.
+    """
+    return Record(kind="drift", payload={"at_ms": at_ms, "joint": joint, "limit": limit, "is_beyond": is_beyond})
+
+
 def of_gap(gap: Gap) -> Record:
     """Return the record of candles the venue does not have."""
     return Record(kind="gap", payload=asdict(gap))

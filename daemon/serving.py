@@ -61,7 +61,7 @@ def make_engine(
     return Engine(
         trader=trader,
         memory=memory,
-        model=Model(id=bundle.manifest.short_id, voters=bundle.ensemble),
+        model=model_of(bundle),
         broker=_paper(trader, memory, is_live=is_live) if broker is None else broker,
         journal=journal,
         clock=clock,
@@ -81,6 +81,17 @@ def _paper(trader: Trader, memory: Memory, *, is_live: bool) -> PaperBroker:
         held=lambda symbol: trader.portfolio.positions[symbol].quantity,
         is_live=is_live,
         last=memory.last.values(),
+    )
+
+
+def model_of(bundle: Bundle) -> Model:
+    """Return the ensemble of a bundle as the engine needs it."""
+    manifest = bundle.manifest
+    return Model(
+        id=manifest.short_id,
+        voters=bundle.ensemble,
+        members=len(manifest.members),
+        seen_until_ms=manifest.training.end_ms,
     )
 
 

@@ -1,16 +1,16 @@
-"""Tables and lines that the short-lived verbs print: status, models, journal entries, differences."""
+"""Tables and lines that the short-lived verbs print: status, journal entries, differences."""
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from daemon import wording
+from daemon import wording, wording_models
 from daemon.fold import Difference
-from daemon.models import Listed
+from daemon.models_text import facts_table, models_facts
 from daemon.ports import Entry
 from strategy.order import OrderKind, OrderState
 
@@ -19,12 +19,7 @@ _NEWS_SHOWN = 5
 
 def status_table(answer: Mapping[str, Any]) -> RenderableType:
     """Return what `sacd status` shows of the daemon's answer."""
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(no_wrap=True)
-    facts.add_column(overflow="fold")
-    for name, words in _facts(answer):
-        facts.add_row(name, words if isinstance(words, Text) else Text(words))  # as it stands: never as markup
-    return Group(facts, Text(), _positions(answer))
+    return Group(facts_table(_facts(answer)), Text(), _positions(answer))
 
 
 def _facts(answer: Mapping[str, Any]) -> Iterator[tuple[str, str | Text]]:
@@ -35,7 +30,10 @@ def _facts(answer: Mapping[str, Any]) -> Iterator[tuple[str, str | Text]]:
     yield "state", f"{state}{reason}"
     for why in answer["no_exposure"]:
         yield "", Text(why, "yellow")
-    yield "ensemble", answer["model"]
+    if answer["models"] is None:
+        yield "ensemble", answer["model"]
+    else:
+        yield from models_facts(answer["models"])
     yield "equity", f"{answer['equity']:,.2f}"
     yield "buy and hold", "not begun" if hold is None else f"{hold:,.2f}"
     yield "drawdown", f"{answer['drawdown']:.2%}"
@@ -96,37 +94,6 @@ def _protection(held: Mapping[str, Any]) -> Text:
     return Text(f"{held['stop_at_venue']:,.8g}") if held["stop_at_venue"] else Text("NO STOP", "bold red")
 
 
-def models_table(found: Iterable[Listed]) -> Table:
-    """Return what `sacd models list` shows."""
-    table = Table("", "id", "members", "trained on", "until", "steps", "fault", box=None, pad_edge=False)
-    for bundle in found:
-        mark = "current" if bundle.is_current else "previous" if bundle.is_previous else ""
-        if bundle.manifest is None:
-            table.add_row(mark, bundle.name, "", "", "", "", Text(bundle.fault, style="red"))
-            continue
-        trained = bundle.manifest.training
-        until = _utc(trained.end_ms)[:10]
-        members = str(len(bundle.manifest.members))
-        table.add_row(mark, bundle.name, members, ", ".join(trained.symbols), until, f"{trained.steps:,}", "")
-    return table
-
-
-def model_row(bundle: Listed) -> dict[str, Any]:
-    """Return one item of `sacd models list --json`; without a manifest null or empty."""
-    manifest = bundle.manifest
-    trained = None if manifest is None else manifest.training
-    return {
-        "id": bundle.name,
-        "current": bundle.is_current,
-        "previous": bundle.is_previous,
-        "members": None if manifest is None else len(manifest.members),
-        "symbols": [] if trained is None else list(trained.symbols),
-        "until_ms": None if trained is None else trained.end_ms,
-        "steps": None if trained is None else trained.steps,
-        "fault": bundle.fault or None,
-    }
-
-
 def entry_line(entry: Entry) -> str:
     """Return one journal entry as one line."""
     return f"{entry.seq:>8}  {_utc(entry.at_ms)}  {entry.kind:<11} {_summary(entry.kind, entry.payload)}"
@@ -172,6 +139,13 @@ def _decision(payload: Mapping[str, Any]) -> str:
     return f"{payload['symbol']} {wanted}, {payload['verdict']}: {payload['reason'].replace('_', ' ')}"
 
 
+def _compared(payload: Mapping[str, Any]) -> str:
+    difference = payload["difference"]
+    this_time = "" if difference is None else f", this time {wording.basis_points(difference)}"
+    mean = f"new one {wording.basis_points(payload['mean'])} per decision"
+    return f"{payload['phase']}, {payload['count']} of {payload['of']} decisions: {mean}{this_time}"
+
+
 _SUMMARIES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "candle": _candles,
     "decision": _decision,
@@ -183,6 +157,8 @@ _SUMMARIES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "external": _external,
     "venue": _venue,
     "command": lambda p: f"{p['verb']} from {p['source']}",
+    "model": wording_models.step_words,
+    "shadow": _compared,
     "checkpoint": lambda p: f"equity {p['trader']['portfolio']['equity']:,.2f}",
 }
 

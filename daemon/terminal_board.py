@@ -4,8 +4,10 @@ Taking an event costs the same however long the daemon runs. Nothing here draws,
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from daemon.events import (
     AccountMarked,
@@ -16,12 +18,15 @@ from daemon.events import (
     ExitForced,
     Filled,
     JournalWritten,
+    ModelStep,
     OrderMoved,
     Protected,
+    ShadowMarked,
     Started,
     Stopped,
 )
-from daemon.ports import External, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
+from daemon.model_life import Life
+from daemon.ports import DriftMarked, External, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
 from daemon.wording_live import News
 from strategy.candle import Candle
 from strategy.features import WINDOW
@@ -125,7 +130,11 @@ class OrderView:
 
 @dataclass(slots=True)
 class Board:
-    """Everything the terminal shows. now_ms: our clock at the last event.  ending: why the run is ending, "" before."""
+    """Everything the terminal shows. now_ms: our clock at the last event.  ending: why the run is ending, "" before.
+
+    model_id, members: of the ensemble that serves.  compared: payload of the newest `shadow` record of the comparison
+    that goes on, None before the first.
+    """
 
     started: Started | None = None
     stopped: Stopped | None = None
@@ -136,6 +145,11 @@ class Board:
     news_ms: int = 0
     now_ms: int = 0
     ending: str = ""
+    model_id: str = ""
+    members: int = 0
+    life: Life = field(default_factory=Life)
+    compared: Mapping[str, Any] | None = None
+    drift: DriftMarked | None = None
     symbols: dict[str, SymbolView] = field(default_factory=dict)
     decisions: deque[Decided] = field(default_factory=lambda: deque(maxlen=_LISTED))
     orders: "OrderedDict[str, OrderView]" = field(default_factory=OrderedDict)
@@ -173,7 +187,8 @@ class Board:
         """Remember what an event says."""
         match event:
             case Started():
-                self.started = event
+                self.started, self.life = event, event.life
+                self.model_id, self.members = event.model_id, event.members
                 for symbol in event.symbols:
                     self._view(symbol)
                 for known in event.orders:
@@ -206,6 +221,12 @@ class Board:
                 self._view(event.symbol).stop = None if event.stop is None else event.stop.stop_price
             case ExitForced() | External() | NewSteps() | OrderPath() | StopLost():
                 self._take_news(event)
+            case ModelStep():
+                self._take_step(event)
+            case ShadowMarked():
+                self.compared = event.payload
+            case DriftMarked():
+                self._take_drift(event)
             case Stopped():
                 self.stopped = event
 
@@ -259,6 +280,20 @@ class Board:
         elif isinstance(news, ExitForced):
             self._know(news.order)
             self._touch(self._view(news.order.symbol))
+
+    def _take_step(self, step: ModelStep) -> None:
+        self.life = step.life
+        if step.payload["step"] in {"shadow", "serving"}:
+            self.compared = None  # what was compared before is another matter
+        if step.payload["step"] == "serving":
+            self.model_id, self.members = step.payload["model"], step.members
+        self._take_news(step)
+
+    def _take_drift(self, drift: DriftMarked) -> None:
+        was_beyond = self.drift is not None and self.drift.is_beyond
+        self.drift = drift
+        if drift.is_beyond != was_beyond:
+            self._take_news(drift)
 
     def _take_report(self, report: OrderReport, state: OrderState) -> None:
         view = self._order(report.client_id, report.symbol, report.at_ms)

@@ -13,6 +13,7 @@ from daemon import wording, wording_live
 from daemon.events import Decided, Started
 from daemon.ports import FeedHealth
 from daemon.terminal_board import Board, OrderView, SymbolView
+from daemon.terminal_models import MODEL_ID, models_line
 from daemon.terminal_table import (
     BAD,
     BOLD,
@@ -50,7 +51,6 @@ _CHART_ROWS = 5
 _FULL_BAR = 0.2
 """Drawdown at which the bar is full; the figure beside it has no such end."""
 _VOTES_SHOWN = 5
-_MODEL_ID = 12
 _BLOCK_GAP = 2
 _STATE_STYLES = {
     "ACTIVE": Style.parse("bold black on green"),
@@ -79,7 +79,12 @@ def draw(board: Board, frame: Frame) -> list[Line]:
     if board.started is None:
         return _filled([line(text(" sacd is starting", BOLD), width)], [], width, height)
     footer = [apart(_foot(board, board.started), _link(frame), width)]
-    head = [*_header(board, board.started, frame), *_news(board, width), *_account(board, board.started, width)]
+    head = [
+        *_header(board, board.started, frame),
+        *models_line(board, width),
+        *_news(board, width),
+        *_account(board, board.started, width),
+    ]
     body = _body(board, width, height - len(head) - len(footer))
     return _filled([*head, *body], footer, width, height)
 
@@ -113,7 +118,8 @@ def _header(board: Board, started: Started, frame: Frame) -> list[Line]:
     state: list[Part] = [*trouble, (f" {word} ", _STATE_STYLES[word]), (" ", PLAIN)]
     if why and width_of(name) + width_of(state) + len(why) + 4 <= frame.width:
         state = [(f"{why}  ", BAD if word == TradingState.HALTED.name else WARN), *state]
-    model = f"model {started.model_id[:_MODEL_ID]}, {wording.count(started.members, 'member')}"
+    pinned = ", pinned" if board.life.is_pinned else ""
+    model = f"model {board.model_id[:MODEL_ID]}, {wording.count(board.members, 'member')}{pinned}"
     made = text(f" {started.exchange or started.source} {started.timeframe}, {model}", DIM)
     last = wording.moment(board.last_candle.close_ms) if board.last_candle else "no candle yet"
     if board.last_candle and frame.width >= _WIDE:

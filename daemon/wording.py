@@ -23,6 +23,7 @@ REASONS: Mapping[VerdictReason, str] = {
     VerdictReason.VOTED: "the members voted for it",
     VerdictReason.NEUTRAL: "no clear direction",
     VerdictReason.WARMING_UP: "the window is not full",
+    VerdictReason.NO_VOTES: "the ensemble failed to vote",
     VerdictReason.DEAD_BAND: "change too small to trade",
     VerdictReason.BETWEEN_DECISIONS: "no decision falls on this candle",
     VerdictReason.EDGE_BELOW_COST: "expected move would not pay the costs",
@@ -39,6 +40,7 @@ REASONS: Mapping[VerdictReason, str] = {
     VerdictReason.CLOCK_SKEW: "our clock is off",
     VerdictReason.DISAGREEMENT: "the members disagree",
     VerdictReason.OUT_OF_DISTRIBUTION: "unlike anything in training",
+    VerdictReason.DRIFT: "the market has moved away from the training candles",
     VerdictReason.MINIMUM_NOTIONAL: "below the venue's minimum order",
     VerdictReason.INSUFFICIENT_CASH: "not enough cash",
     VerdictReason.PAUSED: "paused until resumed",
@@ -146,6 +148,8 @@ def _hindrances(risk: RiskState) -> Iterator[str]:
         yield f"no new exposure: {REASONS[VerdictReason.STALE_FEED]}"
     if risk.is_skewed:
         yield f"no new exposure: {REASONS[VerdictReason.CLOCK_SKEW]}"
+    if risk.is_drifted:
+        yield f"no new exposure: {REASONS[VerdictReason.DRIFT]}"
     if halted := [symbol for symbol, known in risk.symbols.items() if known.is_halted]:
         yield f"no new exposure in {', '.join(halted)} until resumed"
     if closed := sorted(risk.closed):

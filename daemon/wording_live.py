@@ -1,14 +1,14 @@
-"""What happens at a venue beside orders and fills, in words: for the log and the terminal."""
+"""What happens beside candles, decisions, orders and fills, in words: for the log, the terminal and the status."""
 
 from typing import assert_never
 
-from daemon import wording
-from daemon.events import CommandTaken, ExitForced
-from daemon.ports import External, NewSteps, OrderPath, StopLost
+from daemon import wording, wording_models
+from daemon.events import CommandTaken, ExitForced, ModelStep
+from daemon.ports import DriftMarked, External, NewSteps, OrderPath, StopLost
 from strategy.risk import VerdictReason
 
 LiveNews = ExitForced | External | NewSteps | OrderPath | StopLost
-News = LiveNews | CommandTaken
+News = LiveNews | CommandTaken | ModelStep | DriftMarked
 _ASKED = {"disk": "the disk has no room"}
 """Why something was commanded, where no person did."""
 
@@ -30,15 +30,29 @@ def is_trouble(news: LiveNews) -> bool:
 
 def is_news_trouble(news: News) -> bool:
     """Tell whether somebody should look at it; what a person asked for is known already."""
-    return news.source in _ASKED if isinstance(news, CommandTaken) else is_trouble(news)
+    match news:
+        case CommandTaken():
+            return news.source in _ASKED
+        case ModelStep():
+            return wording_models.is_step_trouble(news.payload)
+        case DriftMarked():
+            return news.is_beyond
+        case _:
+            return is_trouble(news)
 
 
 def news_words(news: News) -> str:
     """Return it as one line."""
-    if not isinstance(news, CommandTaken):
-        return live_words(news)
-    why = _ASKED.get(news.source)
-    return wording.one_line(news.effect if why is None else f"{why}: {news.effect}")
+    match news:
+        case CommandTaken():
+            why = _ASKED.get(news.source)
+            return wording.one_line(news.effect if why is None else f"{why}: {news.effect}")
+        case ModelStep():
+            return wording_models.step_words(news.payload)
+        case DriftMarked():
+            return wording_models.beyond_words(news.joint, news.features, is_beyond=news.is_beyond)
+        case _:
+            return live_words(news)
 
 
 def live_words(news: LiveNews) -> str:

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from benchmarks.__main__ import NAMES
+from benchmarks.latencies import Samples, quantile, ratio_of, table
 from benchmarks.result import Result
 from benchmarks.timing import Rounds, spread, take_turns, typical_s
 
@@ -24,6 +26,7 @@ RESULTS = {
     "footprint": 6,
     "durability": 1,
     "training_speed": 1,
+    "training_latency": 2,
 }
 
 
@@ -68,6 +71,11 @@ def test_the_daemon_is_measured_on_both_markets() -> None:
 def test_training_is_measured_against_stable_baselines3(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SACD_BENCH_SBX", raising=False)
     check_lines("training_speed")
+
+
+@pytest.mark.soak
+def test_decisions_are_measured_with_and_without_a_training_beside_them() -> None:
+    check_lines("training_latency")
 
 
 def test_an_unknown_benchmark_is_refused_with_those_that_are_known() -> None:
@@ -117,3 +125,35 @@ def test_the_typical_call_is_made_once_per_argument() -> None:
     seen: list[int] = []
     assert typical_s(seen.append, range(5)) >= 0.0
     assert seen == [0, 1, 2, 3, 4]
+
+
+def test_latencies_are_taken_from_the_phase_in_which_the_candle_was_sent() -> None:
+    noted = np.array([[1.0, 0.1, 0.2, 0.05], [2.0, 0.3, 0.4, 0.1], [3.0, 0.5, 0.6, 0.2]])
+    samples = Samples.from_rows(noted.ravel()).between(2.0, 3.0)
+    assert samples.sent_s.tolist() == [2.0]
+    assert samples.total_s.tolist() == [pytest.approx(0.7)]
+    assert samples.write_s.tolist() == [0.1]
+
+
+def test_a_quantile_is_a_latency_that_occurred() -> None:
+    rounds = [np.arange(1.0, 61.0), np.arange(61.0, 101.0)]
+    # Of 1 .. 100, at least 99 % lie at or below 100, the first value beyond 99.01 of the way.
+    assert quantile(rounds, 0.99) == 100.0
+    assert quantile(rounds, 0.5) == 51.0
+    assert quantile(rounds, 1.0) == 100.0
+
+
+def test_a_ratio_of_quantiles_takes_rounds_together_and_its_interval_holds_it() -> None:
+    idle = [np.full(100, 1.0 + number / 10) for number in range(5)]
+    loaded = [1.5 * latencies for latencies in idle]
+    ratio = ratio_of(loaded, idle, 0.99)
+    # Rounds are drawn in pairs, so that the slowest drawn is the slowest of both.
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((1.5, 1.5, 1.5))
+    wide = ratio_of([np.full(100, 1.0), np.full(100, 3.0)], [np.full(100, 1.0)] * 2, 0.99)
+    assert (wide.low, wide.value, wide.high) == (1.0, 3.0, 3.0)
+
+
+def test_a_table_of_latencies_is_in_milliseconds() -> None:
+    head, line = table({"idle": [np.array([0.001]), np.array([0.002, 0.003])]})
+    assert head.split() == ["ms", "decisions", "p50", "p90", "p99", "p99.9", "worst"]
+    assert line.split() == ["idle", "3", "2.00", "3.00", "3.00", "3.00", "3.00"]

@@ -27,6 +27,7 @@ from training.commands_evaluate import add_evaluate
 from training.commands_import import add_models_import
 from training.commands_parity import add_parity
 from training.commands_report import add_report
+from training.commands_retrain import add_retrain
 from training.commands_train import add_train
 from training.commands_trials import add_trials
 from training.commands_tune import add_tune
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     add_report(verbs.add_parser("report", help="show an evaluation as one page of HTML"))
     add_evaluate(verbs.add_parser("evaluate", help="find out what an ensemble is worth, and whether it is ready"))
     add_parity(verbs.add_parser("parity"))
+    add_retrain(verbs.add_parser("retrain"))
     add_models_import(verbs.add_parser("models-import"))
     return parser
 

@@ -18,7 +18,7 @@ from strategy.decision import ACTION_RULE_VERSION
 from strategy.manifest import BundleManifest, DataRecord, FeatureRecord, TrainingRecord
 from strategy.observation import N_OBSERVATION, OBSERVATION_HASH, OBSERVATION_SCHEMA
 from training.curriculum import Curriculum, make_stages
-from training.errors import Interrupted, TrainingError
+from training.errors import Interrupted, NoMember, TrainingError
 from training.export import TrainedMember, library_versions, write_bundle
 from training.folds import Fold
 from training.gates import Gates, fault_of, weights_of
@@ -194,7 +194,7 @@ def train_ensemble(
     tell: called with member and progress.  ended: with each member and what came of it, once that is on disk; again
     with those that an earlier start finished.
     Raises Interrupted when the pool was stopped, and TrainingError when a member could not be brought to an end, both
-    with the way to resume; TrainingError when no member passes its gate.
+    with the way to resume; NoMember when none passes its gate.
     """
     plans = member_plans(run.plan)
     jobs = [
@@ -208,7 +208,7 @@ def train_ensemble(
         manifest = directory.publish(lambda place: _write(place, run, members))
     directory.write_report(report_of(run, members, manifest))
     if manifest is None:
-        raise TrainingError(
+        raise NoMember(
             "no member passed its gate, so there is no bundle: "
             + "; ".join(f"member {index}: {member.fault}" for index, member in enumerate(members))
             + f"; figures: {directory.training / REPORT}; give more --steps, another --reward or --gates off, and "

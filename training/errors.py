@@ -15,6 +15,10 @@ class Diverged(TrainingError):
     """A member learned its way out of all numbers; the same plan would do so again."""
 
 
+class NoMember(TrainingError):
+    """No member of an ensemble passed its gate, so there is no bundle."""
+
+
 class BundleError(TrainingError):
     """A bundle cannot be written or read."""
 

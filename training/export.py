@@ -5,10 +5,7 @@ Refuses a policy whose NumPy twin does not answer as torch does. The same weight
 
 import hashlib
 import importlib.metadata
-import os
 import platform
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +35,7 @@ from strategy.manifest import (
     TrainingRecord,
 )
 from strategy.policy import Activation, Actor, Ensemble, Float32Array
-from training.disk import sync_directory
+from training.bundle_files import remove_left_overs, write_directory
 from training.errors import BundleError, ExportError
 
 TOLERANCE = 1e-6
@@ -211,7 +208,9 @@ def write_bundle(
         assemble(files, safetensors.numpy.load)
     except BadBundle as error:
         raise BundleError(f"bundle {directory}: {error}") from error
-    _write_directory(directory / manifest.short_id if in_registry else directory, files)
+    if in_registry:
+        remove_left_overs(directory)
+    write_directory(directory / manifest.short_id if in_registry else directory, files)
     return manifest
 
 
@@ -270,7 +269,7 @@ def _check_observations(observations: Float32Array, size: int) -> None:
         )
 
 
-# ---- from arrays to disk ----------------------------------------------------------------------------------------
+# ---- from arrays to records -------------------------------------------------------------------------------------
 def _member_record(member: TrainedMember, file: str, data: bytes) -> MemberRecord:
     actor = member.actor
     if (actor.low, actor.high) != (ACTION_LOW, ACTION_HIGH):
@@ -285,35 +284,3 @@ def _member_record(member: TrainedMember, file: str, data: bytes) -> MemberRecor
         clip_mean=actor.clip_mean,
         use_sde=actor.use_sde,
     )
-
-
-def _write_directory(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Make `directory` hold `files`, at once: they are written beside it and renamed into place."""
-    directory = directory.absolute()
-    if os.path.lexists(directory) and not _is_empty(directory):
-        raise BundleError(f"{directory}: it exists already; name another directory or remove it")
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-        try:
-            fresh.chmod(0o755)
-            for name in sorted(files, key=lambda name: (name == MANIFEST, name)):
-                _write_durably(fresh / name, files[name])
-            sync_directory(fresh)
-            fresh.replace(directory)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)  # gone already when it was renamed
-        sync_directory(directory.parent)
-    except OSError as error:
-        raise BundleError(f"{directory}: the bundle cannot be written: {error}") from error
-
-
-def _is_empty(directory: Path) -> bool:
-    return directory.is_dir() and not directory.is_symlink() and not any(directory.iterdir())
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

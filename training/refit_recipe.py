@@ -1,7 +1,11 @@
-"""The recipe of a bundle: what its manifest says of how it was trained, as a plan that can be carried out anew."""
+"""The recipe of a bundle: what its manifest says of how it was trained, as a plan that can be carried out anew.
+
+A bundle that is made by it can say so again: `command_anew` writes what `recipe_of` reads.
+"""
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -12,7 +16,7 @@ from training.ensemble import EnsemblePlan
 from training.errors import TrainingError
 from training.held_out import MOST, HeldOut
 from training.plan import MemberPlan
-from training.train_run import plan_of
+from training.train_run import command_of, plan_of
 
 _BEGINNING = ["sacd", "train"]
 
@@ -53,17 +57,38 @@ def recipe_of(manifest: BundleManifest, *, steps: int | None = None) -> Recipe:
     )
 
 
-def _plan(manifest: BundleManifest) -> EnsemblePlan:
-    command = manifest.training.command
-    place = f"bundle {manifest.short_id}: its recipe `{command}`"
+def command_anew(
+    manifest: BundleManifest, plan: EnsemblePlan, *, files: Sequence[str], symbols: Sequence[str], until_ms: int
+) -> str:
+    """Return the command line of `sacd train` that carries out `plan`, of the recipe of `manifest`, on other candles.
+
+    files: names, one for each of `symbols`.  until_ms: from where on no candle is taken.  Raises as `recipe_of`.
+    """
+    args = _parsed(_words(manifest))
+    args.symbol, args.since_ms, args.until_ms, args.steps = list(symbols), None, until_ms, plan.member.steps
+    _, base = plan_of(args)
+    return command_of(args, plan, base, ["--data", *map(shlex.quote, files)])
+
+
+def _place(manifest: BundleManifest) -> str:
+    return f"bundle {manifest.short_id}: its recipe `{manifest.training.command}`"
+
+
+def _words(manifest: BundleManifest) -> list[str]:
+    """Return the options of the command in a manifest."""
     try:
-        words = shlex.split(command)
+        words = shlex.split(manifest.training.command)
     except ValueError as error:
-        raise TrainingError(f"{place} cannot be read: {error}") from error
+        raise TrainingError(f"{_place(manifest)} cannot be read: {error}") from error
     if words[: len(_BEGINNING)] != _BEGINNING:
-        raise TrainingError(f"{place} is not one of `sacd train`")
+        raise TrainingError(f"{_place(manifest)} is not one of `sacd train`")
+    return words[len(_BEGINNING) :]
+
+
+def _plan(manifest: BundleManifest) -> EnsemblePlan:
+    words, place = _words(manifest), _place(manifest)
     try:
-        args = _parsed(words[len(_BEGINNING) :])
+        args = _parsed(words)
         plan, _ = plan_of(args)
     except TrainingError as error:
         raise TrainingError(f"{place} cannot be carried out anew: {error}") from error

@@ -118,7 +118,7 @@ def _fresh(args: argparse.Namespace, parser: argparse.ArgumentParser) -> _Asked:
         files=records_of(args.data, files),
         since_ms=args.since_ms,
         until_ms=args.until_ms,
-        command=_command(args, plan, base, _names(files, source)),
+        command=command_of(args, plan, base, _names(files, source)),
         keep_replay=bool(args.keep_replay),
         versions=library_versions(),
         source=source,
@@ -248,10 +248,10 @@ def _given(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - options of any ty
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _command(args: argparse.Namespace, plan: EnsemblePlan, base: MemberPlan, names: Sequence[str]) -> str:
+def command_of(args: argparse.Namespace, plan: EnsemblePlan, base: MemberPlan, names: Sequence[str]) -> str:
     """Return the command line that repeats a run: all that decides the bundle, nothing of where things lie.
 
-    names: of what it reads, as options.
+    args, base: as of `plan_of`.  names: of what it reads, as options.
     """
     member, held = plan.member, plan.held
     parts = ["sacd train", *names]

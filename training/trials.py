@@ -44,6 +44,8 @@ class Kind(StrEnum):
     EVALUATION = "evaluation"
     REFIT = "refit"
     """A member of a recipe that an evaluation trained anew: nothing is selected from them, so they are not counted."""
+    RETRAIN = "retrain"
+    """A candidate that a running daemon asked for and a gate judged: each of them is selected from, or not."""
     NOTE = "note"
     """Written by hand, for trials made elsewhere."""
 

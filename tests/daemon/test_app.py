@@ -159,7 +159,7 @@ async def test_commands_wait_until_the_run_has_begun(place: Place, verb: str) ->
     app = App(load_config(place.config, {}), {}, Console(file=io.StringIO()), io.StringIO())
     nothing: Any = SimpleNamespace()
     with pytest.raises(SacdError, match=rf"starting and cannot {verb} yet"):
-        await app._control(nothing, nothing, verb)
+        await app._control(nothing, nothing, nothing, verb, {})
 
 
 # ---- a live stream ----------------------------------------------------------------------------------------------

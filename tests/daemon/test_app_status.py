@@ -8,20 +8,25 @@ from rich.console import Console
 from daemon.app_status import Account, status
 from daemon.events import CommandTaken
 from daemon.health import Health
+from daemon.model_life import Cause, Outcome, of_pinned
+from daemon.models_status import DriftStatus, ModelsStatus
 from daemon.ports import External, FeedHealth, FeedStatus, OrderPath, StopLost
 from daemon.recent_news import RecentNews
 from daemon.status_text import status_table
 from strategy.order import OrderEvent
 from tests.daemon.engines import BUY, HOLD, LiveRig, filled, make_live_rig, make_rig, report
+from tests.fakes import events
+from tests.fakes import model_steps as steps
 from tests.fakes.trading import BTC
 
 LIVE = Account(instance="main", mode="live", exchange="binance", money="real")
 
 
 class Asked:
-    """A live account and what it answers."""
+    """A live account and what it answers. models: where its ensembles stand, None where nobody looks after them."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: ModelsStatus | None = None) -> None:
+        self.models = models
         self.rig: LiveRig = make_live_rig()
         self.news = RecentNews(self.rig.clock)
         self.health = Health(self.rig.clock, is_live=True, candle_interval_s=3_600.0)
@@ -40,7 +45,7 @@ class Asked:
         await self.rig.tell(report(stop, OrderEvent.SENT), report(stop, OrderEvent.ACCEPTED))
 
     def answer(self) -> dict[str, Any]:
-        return status(self.rig.engine, self.health, LIVE, self.news)
+        return status(self.rig.engine, self.health, LIVE, self.news, self.models)
 
     def shown(self, width: int = 160) -> str:
         return shown(self.answer(), width)
@@ -140,13 +145,70 @@ def test_only_the_last_news_are_kept() -> None:
     assert [told["what"] for told in news.to_json()] == [str(n) for n in range(24, 14, -1)]
 
 
+# ---- the ensembles ----------------------------------------------------------------------------------------------
+IN_SHADOW = (steps.found(), steps.requested(), steps.trained(Outcome.CANDIDATE), steps.shadowed())
+DRIFT = DriftStatus(joint=0.84, limit=2.0, features=(("return_1", 3.14), ("flow_24", 2.0), ("skew_384", 1.0)))
+
+
+def words_of(text: str, name: str) -> str:
+    return row(text, name).removeprefix(name).strip()
+
+
+async def test_a_shadow_is_shown_with_its_progress_and_what_comes_next() -> None:
+    life = steps.life_after(*IN_SHADOW, of_pinned(0, is_pinned=True, source="hand"))
+    models = ModelsStatus.of(life, steps.compared(), horizon=200, next_retrain_ms=steps.at(14), drift=DRIFT)
+    asked = Asked(models)
+    await asked.rig.start()
+    text = asked.shown()
+    assert words_of(text, "incumbent") == f"{steps.OLD}, serves since 2024-01-01 00:00 UTC, pinned"
+    assert words_of(text, "candidate") == f"{steps.NEW}, in shadow"
+    assert words_of(text, "shadow") == (
+        "31 of about 200 decisions, candidate ahead by 0.4 basis points per decision, p = 0.22"
+    )
+    assert words_of(text, "last retrain") == (f"2024-01-08 00:00 UTC, by the schedule: passed the gate ({steps.NEW})")
+    assert words_of(text, "next retrain") == "2024-01-15 00:00 UTC"
+    assert words_of(text, "drift") == "0.84, limit 2; farthest return_1 3.14, flow_24 2.00, skew_384 1.00"
+    assert asked.answer()["models"] == models.to_json()
+    assert not [line for line in text.splitlines() if line.startswith(("ensemble", "watch", "trainer", "previous"))]
+
+
+async def test_a_watch_is_shown_with_the_former_one_and_a_running_trainer() -> None:
+    life = steps.life_after(*IN_SHADOW, steps.serves(), steps.requested("b", day=45.0))
+    compared = steps.compared("watch", count=12, of=60, lead=0.003)
+    asked = Asked(ModelsStatus.of(life, compared, horizon=60, progress="member 3 of 5\x1b[2J"))
+    await asked.rig.start()
+    text = asked.shown()
+    assert words_of(text, "incumbent") == f"{steps.NEW}, serves since 2024-02-10 00:00 UTC"
+    assert words_of(text, "previous") == steps.OLD
+    assert words_of(text, "watch") == "12 of 60 decisions, 0.3 % ahead of the former one"
+    assert words_of(text, "last retrain") == "2024-02-15 00:00 UTC, by the schedule: under way"
+    assert words_of(text, "trainer") == "member 3 of 5 [2J"
+
+
+async def test_where_nobody_looks_after_the_ensembles_the_one_that_serves_is_shown() -> None:
+    asked = Asked()
+    await asked.rig.start()
+    assert words_of(asked.shown(), "ensemble") == "m" * 16
+
+
+def test_steps_of_the_ensembles_and_a_crossed_drift_limit_are_news() -> None:
+    news = RecentNews(make_live_rig().clock)
+    back = steps.serves(steps.OLD, steps.NEW, Cause.ROLLBACK, detail="regret")
+    for event in (*steps.events(steps.found(), back), events.drifted(0.5), events.drifted(2.5, is_beyond=True)):
+        news.publish(event)
+    news.publish(events.drifted(2.6, is_beyond=True))
+    told = [told["what"] for told in news.to_json()]
+    assert told[1:] == [f"rolled back to {steps.OLD}: regret", f"{steps.OLD} serves: the first run"]
+    assert told[0].startswith("nothing is bought, the market has drifted from the training candles: 2.50")
+
+
 async def test_on_paper_nothing_is_said_of_a_venue() -> None:
     rig = make_rig()
     rig.voice.say(BUY)
     await rig.candle()
     await rig.candle()
     health = Health(rig.clock, is_live=False, candle_interval_s=0.0)
-    told = status(rig.engine, health, Account(instance="p", mode="paper"), RecentNews(rig.clock))
+    told = status(rig.engine, health, Account(instance="p", mode="paper"), RecentNews(rig.clock), None)
     assert (told["money"], told["exchange"], told["foreign"]) == (None, None, None)
     assert told["positions"][BTC]["stop_at_venue"] is None
     text = shown(told)

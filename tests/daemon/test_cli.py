@@ -22,7 +22,8 @@ from tests.fakes.serving import BTC, ETH, Place, make_place, market_candles, wri
 
 PACED = {"candles_per_second": 40.0}
 VERBS = ["run", "check", "status", "pause", "resume", "flatten", "replay", "parity", "journal", "journal show",
-         "journal export", "journal verify", "models", "models list", "models show"]  # fmt: skip
+         "journal export", "journal verify", "models", "models list", "models show", "models promote",
+         "models rollback", "models shadow", "models pin", "retrain"]  # fmt: skip
 HANDED_OVER = ["data", "train", "backtest", "evaluate"]
 
 

@@ -195,7 +195,7 @@ def test_a_number_out_of_range_is_one_line_naming_the_range(
     huge = f"{sign}1e300" if isinstance(value, float) else f"{sign}9{'0' * 30}"
     (line,) = mistakes(home, changed(section, key, f"{key} = {huge}"))
     assert line.startswith(f"{section}.{key} = {sign}")
-    assert re.search(r": is (outside|below|above|not above) \S+", line) or "integer" in line
+    assert re.search(r": is (outside|below|above|not above|not below) \S+", line) or "integer" in line
 
 
 @pytest.mark.parametrize("digits", ["9" * 5_000, "0x" + "f" * 5_000])
@@ -391,12 +391,116 @@ def test_an_exchange_nobody_knows_is_told(home: Path, name: str, told: str) -> N
     assert line.endswith(told) or told in line
 
 
+# ---- retraining ------------------------------------------------------------------------------------------------
+def retrained(home: Path, *lines: str, text: str = TEXT) -> str:
+    """Return the configuration with lines of [retrain] replaced, in a home with a registry."""
+    current = home / "models" / "current"
+    if not current.is_symlink():
+        current.rmdir()
+        (home / "models" / "0123456789abcdef").mkdir()
+        current.symlink_to("0123456789abcdef")
+    for line in lines:
+        text = changed("retrain", line.partition(" = ")[0], line, text)
+    return text
+
+
+@pytest.mark.parametrize(
+    "line", ['cron = "0 3 * * sun"', "every_hours = 168", "drift_trigger = 2.0", "automatic = false"]
+)
+def test_retraining_may_be_asked_for_in_each_way(home: Path, line: str) -> None:
+    key = line.partition(" = ")[0]
+    assert getattr(load(home, retrained(home, line)).retrain, key) == tomllib.loads(line)[key]
+
+
+@pytest.mark.parametrize(
+    ("cron", "told"),
+    [
+        ("0 3 * *", "is no schedule of five fields"),
+        ("@weekly", "is no schedule of five fields"),
+        ("61 3 * * sun", "the last value (61) is higher than the maximum value (59)"),
+        ("0 3 * * sunday", 'Invalid weekday name "sunday"'),
+        ("0 3 * * 0", "names weekdays by number, which is ambiguous: write them as sun, mon, tue-fri"),
+        ("0 3 * * mon-5", "names weekdays by number"),
+        ("*/0 3 * * *", "Increment must be higher than 0"),
+        ("0 3 30 feb *", "names a day that never comes"),
+        ("0 3 31 4,6,9,11 *", "names a day that never comes"),
+        ("9" * 5_000 + " 3 * * *", "is no schedule ("),
+    ],
+)
+def test_a_schedule_that_cannot_be_followed_is_told_with_the_reason(home: Path, cron: str, told: str) -> None:
+    (line,) = mistakes(home, retrained(home, f'cron = "{cron}"'))
+    assert line.startswith(f'retrain.cron = "{cron[:40]}')
+    assert told in line
+    assert line.endswith('write minute, hour, day, month and weekday, such as "0 3 * * sun", or ""')
+
+
+def test_two_timetables_are_a_contradiction(home: Path) -> None:
+    (line,) = mistakes(home, retrained(home, 'cron = "0 3 * * sun"', "every_hours = 24.0"))
+    assert line == (
+        'retrain.cron = "0 3 * * sun": stands beside retrain.every_hours = 24.0, and only one can say when; '
+        'write "" here, or 0.0 there'
+    )
+
+
+def test_candles_to_train_on_are_of_traded_symbols_and_can_be_read(home: Path) -> None:
+    (home / "btc.csv").touch()
+    (home / "folder").mkdir()
+    files = 'data = { "BTC/USDT" = "btc.csv", "ETH/USDT" = "folder", "SOL/USDT" = "btc.csv" }'
+    folder, stranger = mistakes(home, retrained(home, files))
+    assert folder.startswith('retrain.data."ETH/USDT" = ')
+    assert "is a directory, not a file; write the path of a CSV, CSV.gz or Parquet file of candles" in folder
+    assert stranger.startswith('retrain.data."SOL/USDT" = ')
+    assert stranger.endswith("is of a symbol that market.symbols lacks; remove it, or write one of BTC/USDT, ETH/USDT")
+    data = load(home, retrained(home, 'data = { "BTC/USDT" = "btc.csv" }')).retrain.data
+    assert data == {"BTC/USDT": home / "btc.csv"}
+
+
+def test_a_file_of_candles_may_be_missing_only_where_it_can_be_fetched(home: Path) -> None:
+    text = retrained(home, 'data = { "BTC/USDT" = "none.csv" }')
+    (line,) = mistakes(home, text)
+    assert "cannot be opened (No such file or directory)" in line
+    exchange = changed("market", "source", 'source = "exchange"', text)
+    assert load(home, retrained(home, "fetch = true", text=exchange)).retrain.fetch is True
+
+
+@pytest.mark.parametrize("source", ["simulated", "file"])
+def test_fetching_without_an_exchange_is_a_contradiction(home: Path, source: str) -> None:
+    lines = mistakes(home, retrained(home, "fetch = true", text=changed("market", "source", f'source = "{source}"')))
+    assert f'retrain.fetch = true: has no exchange to ask, as market.source is "{source}"' in "\n".join(lines)
+
+
+def test_a_shadow_that_ends_before_it_may_win_is_a_contradiction(home: Path) -> None:
+    (line,) = mistakes(home, retrained(home, "shadow_least = 31", "shadow_decisions = 30"))
+    assert line.startswith("retrain.shadow_least = 31: is above retrain.shadow_decisions = 30")
+    assert load(home, retrained(home, "shadow_least = 30", "shadow_decisions = 30")).retrain.shadow_least == 30
+
+
+@pytest.mark.parametrize("key", ["cron", "every_hours", "drift_trigger"])
+@pytest.mark.parametrize("model", ["models/0123456789abcdef", "models/latest", "elsewhere/current", "folder/current"])
+def test_retraining_needs_the_link_of_a_registry_to_replace(home: Path, key: str, model: str) -> None:
+    text = retrained(home, {"cron": 'cron = "0 3 * * sun"'}.get(key, f"{key} = 24.0"))
+    (home / "models" / "latest").symlink_to("0123456789abcdef")
+    (home / "elsewhere").mkdir()
+    (home / "elsewhere" / "current").symlink_to("../models/0123456789abcdef")
+    (home / "folder" / "current").mkdir(parents=True)
+    (line,) = mistakes(home, changed("strategy", "model", f'model = "{model}"', text))
+    assert line.startswith("strategy.model = ")
+    assert f"is no link called current to an ensemble beside it, and retrain.{key} is to replace ensembles" in line
+    assert load(home, changed("strategy", "model", f'model = "{model}"')).strategy.model == home / model
+
+
+def test_retraining_of_an_ensemble_that_is_not_there_is_told_once(home: Path) -> None:
+    text = retrained(home, "every_hours = 24.0")
+    (line,) = mistakes(home, changed("strategy", "model", 'model = "models/none"', text))
+    assert "does not exist" in line
+
+
 def test_loading_imports_neither_ccxt_nor_numpy_nor_anything_of_training(home: Path) -> None:
     (home / "config.toml").write_text(changed("market", "source", 'source = "exchange"'), "utf-8")
     program = (
         "import sys; from pathlib import Path; from daemon.config import load_config;"
         "load_config(Path(sys.argv[1]), {});"
-        "print(sorted({'ccxt', 'aiohttp', 'numpy', 'torch', 'pandas', 'training'} & set(sys.modules)))"
+        "print(sorted({'ccxt', 'aiohttp', 'numpy', 'torch', 'pandas', 'training', 'apscheduler'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", program, str(home / "config.toml")]
     done = subprocess.run(command, cwd=COMMITTED.parent, capture_output=True, text=True, check=True)
@@ -780,3 +884,9 @@ def test_any_variable_loads_or_is_told(home: Path, name: str, value: str) -> Non
 @given(content=st.text(max_size=200))
 def test_any_text_loads_or_is_told(home: Path, content: str) -> None:
     attempt(home, content, {})
+
+
+@quick
+@given(cron=st.text(alphabet="0123456789*/,- suntfebLW#?lat", max_size=30))
+def test_any_schedule_loads_or_is_told(home: Path, cron: str) -> None:
+    attempt(home, retrained(home, f"cron = {json.dumps(cron)}"), {})

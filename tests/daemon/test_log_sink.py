@@ -6,13 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from daemon.events import ExitForced, Protected
+from daemon import log_sink
+from daemon.events import ExitForced, Protected, ShadowMarked
 from daemon.log_sink import LogSink
+from daemon.model_life import STEPS, Cause, Outcome, Swap, of_confirmed, of_pinned, of_swapping
 from daemon.ports import FeedHealth, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
 from strategy.order import OrderState, Side
 from strategy.portfolio import Position
 from strategy.risk import TradingState, VerdictReason
 from tests.fakes import events
+from tests.fakes import model_steps as steps
 from tests.fakes.events import BTC
 
 
@@ -176,6 +179,82 @@ def test_a_stop_that_is_wanted_is_told_with_its_order_alone() -> None:
     assert lines(Protected(symbol=BTC, stop=events.stop_order())) == []
 
 
+SWAP = Swap(old=steps.OLD, new=steps.NEW, cause=Cause.PROVED, detail="ahead")
+
+
+def test_every_step_of_the_ensembles_is_a_line_whose_name_stays() -> None:
+    written = lines(
+        *steps.events(
+            steps.found(),
+            steps.requested(),
+            steps.trained(Outcome.KEPT, reason="no better"),
+            steps.requested("b"),
+            steps.trained(Outcome.FAILED, "b", reason="out of\nmemory"),
+            steps.requested("c"),
+            steps.trained(Outcome.CANDIDATE, "c"),
+            steps.shadowed(request="c"),
+            steps.dropped("behind"),
+            of_swapping(SWAP, 0),
+            steps.swap_failed(Cause.PROVED, "disk full"),
+            steps.serves(),
+            of_confirmed(steps.NEW, 0, figures={}),
+            of_pinned(0, is_pinned=True, source="hand"),
+            steps.serves(steps.OLD, steps.NEW, Cause.ROLLBACK, detail="regret"),
+        )
+    )
+    assert [(line["event"], line["log_level"]) for line in written] == [
+        ("model_serves", "info"),
+        ("retrain_requested", "info"),
+        ("retrain_ended", "info"),
+        ("retrain_requested", "info"),
+        ("retrain_ended", "warning"),
+        ("retrain_requested", "info"),
+        ("retrain_ended", "info"),
+        ("shadow_begins", "info"),
+        ("shadow_ended", "info"),
+        ("model_swapping", "info"),
+        ("swap_failed", "error"),
+        ("model_serves", "info"),
+        ("model_confirmed", "info"),
+        ("model_pinned", "info"),
+        ("model_rolled_back", "error"),
+    ]
+    assert written[4]["detail"] == "the retraining failed: out of memory"
+    assert (written[4]["request"], written[4]["outcome"]) == ("b", "failed")
+    assert (written[7]["candidate"], written[7]["incumbent"], written[7]["phase"]) == (steps.NEW, steps.OLD, "shadow")
+    assert (written[11]["model"], written[11]["previous"], written[11]["cause"]) == (steps.NEW, steps.OLD, "proved")
+    assert (written[13]["is_pinned"], written[13]["source"]) == (True, "hand")
+    assert written[14]["detail"] == f"rolled back to {steps.OLD}: regret"
+
+
+def test_every_kind_of_step_has_a_line() -> None:
+    assert set(log_sink._STEPS) == set(STEPS)
+
+
+def test_a_comparison_is_a_line_per_decision_with_the_probability_that_counts() -> None:
+    shadow, watch, first = lines(
+        ShadowMarked(payload=steps.compared()),
+        ShadowMarked(payload=steps.compared("watch", p_worse=0.31)),
+        ShadowMarked(payload=steps.compared(count=0, difference=None)),
+    )
+    assert (shadow["event"], shadow["decisions"], shadow["of"], shadow["p"]) == ("shadow_compared", 31, 200, 0.22)
+    assert (shadow["difference_bp"], shadow["mean_bp"], shadow["lead"]) == (12.0, 0.4, 0.003)
+    assert (watch["phase"], watch["p"]) == ("watch", 0.31)
+    assert first["difference_bp"] is None
+
+
+def test_drift_is_told_only_when_it_crosses_its_limit() -> None:
+    inside, beyond = events.drifted(0.9), events.drifted(2.5, is_beyond=True, flow_24=7.0)
+    written = lines(inside, inside, beyond, beyond, inside, inside)
+    assert [(line["event"], line["log_level"]) for line in written] == [
+        ("drift_beyond", "warning"),
+        ("drift_within", "info"),
+    ]
+    assert written[0]["joint"] == 2.5
+    assert next(iter(written[0]["farthest"].items())) == ("flow_24", 7.0)
+    assert written[0]["detail"].startswith("nothing is bought, the market has drifted from the training candles: 2.50")
+
+
 def test_the_end_is_summed_up() -> None:
     held = {BTC: Position(quantity=0.05, average_entry=60_000.0, mark=60_000.0)}
     written = lines(events.started(), events.stopped(events.portfolio(7_500.0, **held)))
@@ -192,4 +271,4 @@ def test_the_end_is_summed_up() -> None:
 @given(st.lists(events.any_event, max_size=30))
 def test_any_order_of_events_can_be_logged(published: list[Any]) -> None:
     for line in lines(*published):
-        assert line["log_level"] in {"info", "warning"}
+        assert line["log_level"] in {"info", "warning", "error"}

@@ -24,6 +24,7 @@ from daemon.events import (
     JournalWritten,
     OrderMoved,
     Protected,
+    ShadowMarked,
     Started,
     Stopped,
 )
@@ -40,6 +41,7 @@ from strategy.trader import Outcome, Sight
 from tests.daemon import engines
 from tests.daemon.engines import make_live_rig
 from tests.fakes import events
+from tests.fakes import model_steps as steps
 from tests.fakes.clock import ManualClock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,6 +154,9 @@ EVERY_EVENT: tuple[Event, ...] = (
     events.external(),
     NewSteps(instruments={}, closed=frozenset({BTC})),
     StopLost(symbol=BTC, detail="expired"),
+    *steps.events(steps.found(), steps.requested(), steps.shadowed(), steps.serves()),
+    ShadowMarked(payload=steps.compared("watch")),
+    events.drifted(),
     Stopped(
         reason="asked to", portfolio=account(), risk=RiskState(symbols={}), cash=1_000.0, decisions=1, orders=1,
         fills=1, hold_equity=None, quote="USDT", at_ms=OPEN_MS,
@@ -354,6 +359,8 @@ def test_one_trading_state_is_set_and_restrictions_stand_beside_it() -> None:
     assert limits == {"paused": 0, "stale_feed": 1, "clock_skew": 0}
     cut_off = after(marked(is_cut_off=True))
     assert value(cut_off, "sacd_trading_restricted", by="order_path") == 1
+    assert value(cut_off, "sacd_trading_restricted", by="drift") == 0
+    assert value(after(marked(is_drifted=True)), "sacd_trading_restricted", by="drift") == 1
     assert value(samples, "sacd_orders_today") == 4
     assert value(samples, "sacd_turnover_today_quote") == 123.5
 

@@ -1,7 +1,10 @@
+import errno
 import os
-import stat
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +12,21 @@ import pytest
 
 from daemon import models
 from daemon.errors import ArtifactError
-from daemon.models import list_bundles, load_bundle, load_compatible, set_current
-from strategy.manifest import MANIFEST, BundleManifest
-from tests.fakes.bundles import OBSERVATION_SIZE, SCHEMA, SCHEMA_HASH, make_files, random_arrays
+from daemon.models import (
+    find_bundle,
+    list_bundles,
+    load_bundle,
+    load_compatible,
+    resolve_name,
+    serving_names,
+    set_current,
+    swap_back,
+)
+from daemon.registry_links import alone
+from strategy.manifest import MANIFEST
+from tests.crash.file_operations import Moment, Operation, nothing, watched
+from tests.fakes.bundles import OBSERVATION_SIZE, SCHEMA, SCHEMA_HASH, make_files
+from tests.fakes.serving import write_bundle
 
 
 def write(directory: Path, files: dict[str, bytes]) -> Path:
@@ -22,11 +37,8 @@ def write(directory: Path, files: dict[str, bytes]) -> Path:
 
 
 def add(registry: Path, seed: int) -> str:
-    """Put a bundle into the registry and return its name."""
-    files = make_files({index: random_arrays(seed + index) for index in range(3)})
-    name = BundleManifest.from_bytes(files[MANIFEST]).short_id
-    write(registry / name, files)
-    return name
+    """Put a bundle that this program can serve into the registry and return its name."""
+    return write_bundle(registry, seed=seed, members=2).name
 
 
 def refusal(path: Path) -> str:
@@ -204,53 +216,351 @@ def test_a_registry_that_is_none_is_refused(tmp_path: Path) -> None:
         list_bundles(tmp_path / "absent")
 
 
+# ---- names ------------------------------------------------------------------------------------------------------
+def links(registry: Path) -> dict[str, str]:
+    return {path.name: str(path.readlink()) for path in registry.iterdir() if path.is_symlink()}
+
+
+def lay(registry: Path, wanted: Mapping[str, str]) -> None:
+    for path in registry.iterdir():
+        if path.is_symlink():
+            path.unlink()
+    for link, target in wanted.items():
+        (registry / link).symlink_to(target)
+
+
+def test_the_serving_names_are_what_the_links_lead_to_however_they_were_made(tmp_path: Path) -> None:
+    first, second = add(tmp_path / "registry", 10), add(tmp_path / "registry", 20)
+    registry = tmp_path / "registry"
+    assert serving_names(registry) == ("", "")
+    for target in (first, f"{first}/", f"./{first}", f"../registry/{first}", str(registry / first)):
+        lay(registry, {"current": target, "previous": second})
+        assert serving_names(registry) == (first, second), target
+    (tmp_path / "moved").symlink_to("registry")
+    assert serving_names(tmp_path / "moved") == (first, second)
+
+
+def test_a_link_that_leads_to_no_bundle_of_the_registry_names_none(tmp_path: Path) -> None:
+    name = add(tmp_path / "registry", 10)
+    shutil.copytree(tmp_path / "registry" / name, tmp_path / "elsewhere" / name)
+    registry = tmp_path / "registry"
+    for target in (f"../elsewhere/{name}", "..", "current", "loop/x", "notes"):
+        lay(registry, {"current": target, "loop": "loop"})
+        assert serving_names(registry) == ("", ""), target
+    assert serving_names(tmp_path / "absent") == ("", "")
+
+
+def test_nothing_comes_before_itself(tmp_path: Path) -> None:
+    name = add(tmp_path, 10)
+    lay(tmp_path, {"current": name, "previous": name})
+    assert serving_names(tmp_path) == (name, "")
+
+
+def test_the_beginning_of_a_name_is_enough_where_it_is_the_only_one(tmp_path: Path) -> None:
+    for name in ("0a11111111111111", "0a22222222222222", "0b33333333333333", "notes"):
+        (tmp_path / name).mkdir()
+    assert resolve_name(tmp_path, "0b") == "0b33333333333333"
+    assert resolve_name(tmp_path, "0A2") == "0a22222222222222"
+    assert resolve_name(tmp_path, "0a11111111111111") == "0a11111111111111"
+    both = "0a11111111111111, 0a22222222222222"
+    with pytest.raises(ArtifactError, match=f"'0a' of registry {tmp_path} could be {both}; give more digits"):
+        resolve_name(tmp_path, "0a")
+    for prefix in ("c", "", "notes", "../0b33333333333333", "0b333333333333330"):
+        with pytest.raises(ArtifactError, match=f"begins with {prefix!r}; there are {both}, 0b33333333333333"):
+            resolve_name(tmp_path, prefix)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArtifactError, match="begins with 'c'; it holds none"):
+        resolve_name(tmp_path / "empty", "c")
+
+
+def test_a_bundle_is_found_when_this_program_can_serve_it_on_these_candles(tmp_path: Path) -> None:
+    name = write_bundle(tmp_path, timeframe="4h").name
+    assert find_bundle(tmp_path, name).manifest.short_id == name
+    assert find_bundle(tmp_path, name, timeframe="4h").manifest.short_id == name
+    with pytest.raises(ArtifactError, match=f"{name}: trained on 4h candles, it would be given those of 1h"):
+        find_bundle(tmp_path, name, timeframe="1h")
+    (tmp_path / name).rename(tmp_path / ("0" * 16))
+    with pytest.raises(ArtifactError, match=f"it holds bundle {name}; rename the directory to that"):
+        find_bundle(tmp_path, "0" * 16)
+    for wrong in ("current", f"../{name}", "", name[:8]):
+        with pytest.raises(ArtifactError, match="is not 16 hexadecimal digits"):
+            find_bundle(tmp_path, wrong)
+
+
+# ---- going back -------------------------------------------------------------------------------------------------
+def test_going_back_lets_the_two_change_places(tmp_path: Path) -> None:
+    first, second = add(tmp_path, 10), add(tmp_path, 20)
+    set_current(tmp_path, first)
+    set_current(tmp_path, second)
+    assert swap_back(tmp_path) == first
+    assert links(tmp_path) == {"current": first, "previous": second}
+    assert swap_back(tmp_path) == second
+    assert links(tmp_path) == {"current": second, "previous": first}
+
+
+def test_where_nothing_served_before_there_is_no_going_back(tmp_path: Path) -> None:
+    only = add(tmp_path, 10)
+    with pytest.raises(ArtifactError, match="no bundle served before the present one; name one of `sacd models list`"):
+        swap_back(tmp_path)
+    lay(tmp_path, {"current": only, "previous": only})
+    with pytest.raises(ArtifactError, match=f"no bundle served before {only}; name one"):
+        swap_back(tmp_path)
+    assert links(tmp_path) == {"current": only, "previous": only}
+
+
+def test_nobody_goes_back_to_a_bundle_that_cannot_be_used(tmp_path: Path) -> None:
+    first, second = add(tmp_path, 10), add(tmp_path, 20)
+    before = {"current": second, "previous": first}
+    lay(tmp_path, before)
+    (tmp_path / first / "member-0.safetensors").write_bytes(b"")
+    with pytest.raises(ArtifactError, match=r"member-0\.safetensors: its sha256 is "):
+        swap_back(tmp_path)
+    shutil.rmtree(tmp_path / first)
+    with pytest.raises(ArtifactError, match=f"{first}: .*No such file or directory"):
+        swap_back(tmp_path)
+    assert links(tmp_path) == before
+
+
+def test_a_bundle_that_this_program_cannot_serve_does_not_become_current(tmp_path: Path) -> None:
+    good = add(tmp_path, 10)
+    write(tmp_path / "other", make_files())
+    other = load_bundle(tmp_path / "other").manifest.short_id
+    (tmp_path / "other").rename(tmp_path / other)
+    set_current(tmp_path, good)
+    with pytest.raises(ArtifactError, match="reads other features than this program makes"):
+        set_current(tmp_path, other)
+    assert links(tmp_path) == {"current": good}
+
+
+# ---- what stands in the way of a change ---------------------------------------------------------------------------
+@pytest.mark.parametrize("link", ["current", "previous"])
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch], ids=["directory", "file"])
+def test_something_else_in_the_place_of_a_link_is_left_alone_and_named(
+    tmp_path: Path, link: str, make: Callable[[Path], None]
+) -> None:
+    first, second = add(tmp_path, 10), add(tmp_path, 20)
+    before = {"current": first, "previous": second}
+    del before[link]
+    lay(tmp_path, before)
+    make(tmp_path / link)
+    assert serving_names(tmp_path) == (before.get("current", ""), before.get("previous", ""))
+    with pytest.raises(ArtifactError, match=f"{tmp_path / link}: it is not a link; give it another name"):
+        set_current(tmp_path, second)
+    assert links(tmp_path) == before
+
+
+def test_a_bundle_that_was_copied_to_the_name_current_is_listed_with_what_to_do(tmp_path: Path) -> None:
+    name = add(tmp_path, 10)
+    (tmp_path / name).rename(tmp_path / "current")
+    (listed,) = list_bundles(tmp_path)
+    assert (listed.name, listed.manifest, listed.is_current) == ("current", None, False)
+    assert f"it holds bundle {name}; rename the directory to that" in listed.fault
+
+
+def test_while_another_process_changes_the_links_nobody_else_does(tmp_path: Path) -> None:
+    first, second = add(tmp_path, 10), add(tmp_path, 20)
+    lay(tmp_path, {"current": first, "previous": second})
+    with alone(tmp_path):
+        for change in (lambda: set_current(tmp_path, second), lambda: swap_back(tmp_path)):
+            with pytest.raises(ArtifactError, match="another process is changing its links; try again"):
+                change()
+        assert serving_names(tmp_path) == (first, second), "reading is for everybody"
+    set_current(tmp_path, second)
+
+
 @pytest.mark.fault(42)
-def test_whoever_reads_during_a_change_finds_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_that_change_the_links_at_once_never_mix_them(tmp_path: Path) -> None:
+    names = [add(tmp_path, seed) for seed in (10, 20)]
+    set_current(tmp_path, names[0])
+    faults: list[str] = []
+
+    def change(name: str) -> None:
+        for _ in range(30):
+            while not _is_changed(tmp_path, name, faults):
+                pass
+            load_bundle(tmp_path / "current")
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(change, names))
+    assert all("another process is changing its links" in fault for fault in faults)
+    assert sorted(links(tmp_path)) == ["current", "previous"]
+    assert sorted(links(tmp_path).values()) == sorted(names)
+
+
+def _is_changed(registry: Path, name: str, faults: list[str]) -> bool:
+    try:
+        set_current(registry, name)
+    except ArtifactError as error:
+        faults.append(str(error))
+        return False
+    return True
+
+
+def test_a_registry_that_is_none_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for registry, words in ((tmp_path / "absent", "No such file"), (tmp_path / "file", "Not a directory")):
+        with pytest.raises(ArtifactError, match=f"registry {registry}: {words}.*; name a directory of bundles"):
+            set_current(registry, "0" * 16)
+
+
+# ---- disks that refuse --------------------------------------------------------------------------------------------
+REFUSALS = {
+    "full": (errno.ENOSPC, lambda operation: operation.changes),
+    "read-only": (errno.EROFS, lambda operation: operation.changes),
+    "without links or renames": (errno.EPERM, lambda operation: operation.changes),
+    "broken": (errno.EIO, lambda _operation: True),
+}
+Change = Callable[[Path], object]
+
+
+@pytest.fixture(params=["set_current", "swap_back"])
+def change(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Change, Mapping[str, str], Mapping[str, str]]:
+    """What is done, and the links before and after it."""
+    first, second, third = (add(tmp_path, seed) for seed in (10, 20, 30))
+    before = {"current": first, "previous": second}
+    lay(tmp_path, before)
+    if request.param == "swap_back":
+        return swap_back, before, {"current": second, "previous": first}
+    return lambda registry: set_current(registry, third), before, {"current": third, "previous": first}
+
+
+def refusing(code: int, concerns: Callable[[Operation], bool], first: int, last: int) -> Moment:
+    """Return what lets the operations `first` to `last` fail, of those that the refusal concerns."""
+
+    def before(index: int, operation: Operation) -> None:
+        if first <= index <= last and concerns(operation):
+            raise OSError(code, os.strerror(code), operation.arguments[0])
+
+    return before
+
+
+def attempted(change: Change, registry: Path, before: Moment = nothing) -> tuple[list[str], str]:
+    """Return the calls it came to and what it said, "" when it succeeded."""
+    message = ""
+    with watched(before) as made:
+        try:
+            change(registry)
+        except ArtifactError as error:
+            message = str(error)
+    return [operation.call for operation in made], message
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_one_refusal_of_the_disk_at_any_operation_changes_nothing_and_is_one_line(
+    tmp_path: Path, change: tuple[Change, Mapping[str, str], Mapping[str, str]], refusal: str
+) -> None:
+    act, before, after = change
+    code, concerns = REFUSALS[refusal]
+    whole, message = attempted(act, tmp_path)
+    assert (message, links(tmp_path)) == ("", after)
+    refused = 0
+    for index in range(len(whole)):
+        lay(tmp_path, before)
+        calls, message = attempted(act, tmp_path, refusing(code, concerns, index, index))
+        if message:
+            refused += 1
+            assert os.strerror(code) in message
+            assert "\n" not in message
+            assert links(tmp_path) == before, f"operation {index}"
+            assert calls[-1] == "fsync" or not {"symlink", "replace"} & set(calls[:index]), "put back for good"
+        else:
+            assert links(tmp_path) == after
+    assert refused >= (len(whole) if refusal == "broken" else 8)
+
+
+@pytest.mark.fault(42)
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_disk_that_goes_on_refusing_leaves_the_old_or_the_new_one_says_which_and_a_repeat_heals_it(
+    tmp_path: Path, change: tuple[Change, Mapping[str, str], Mapping[str, str]], refusal: str
+) -> None:
+    act, before, after = change
+    code, concerns = REFUSALS[refusal]
+    whole, _ = attempted(act, tmp_path)
+    pairs = [(before["current"], before["previous"]), (after["current"], after["previous"])]
+    stuck = set()
+    for index in range(len(whole)):
+        lay(tmp_path, before)
+        _, message = attempted(act, tmp_path, refusing(code, concerns, index, 10_000))
+        assert os.strerror(code) in message
+        assert "\n" not in message
+        pair = serving_names(tmp_path)
+        assert pair in pairs
+        if pair == pairs[1]:
+            assert "nor put back: " in message
+            assert f"`current` leads to {pair[0]};" in message
+        stuck.add(pair)
+        load_bundle(tmp_path / "current")
+        if links(tmp_path) != after:
+            act(tmp_path)
+        assert links(tmp_path) == after
+    assert stuck == set(pairs)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 100 names, where this user may mount one."""
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=100", "tmpfs", str(mounted)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield mounted
+    subprocess.run(["umount", str(mounted)], check=True)
+
+
+def test_a_real_disk_that_is_full_or_read_only_is_told_and_changes_nothing(small_disk: Path) -> None:
+    first, second = add(small_disk, 10), add(small_disk, 20)
+    set_current(small_disk, first)
+    left = os.statvfs(small_disk).f_ffree
+    for index in range(left):
+        (small_disk / str(index)).touch()
+    before = links(small_disk)
+    with pytest.raises(ArtifactError, match=r"its links cannot be changed: .*No space left on device; see that it can"):
+        set_current(small_disk, second)
+    assert links(small_disk) == before
+    (small_disk / "0").unlink()
+    (small_disk / "1").unlink()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(ArtifactError, match=r"its links cannot be changed: .*Read-only file system; see that it can"):
+        set_current(small_disk, second)
+    set_current(small_disk, first)
+    assert links(small_disk) == before
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    set_current(small_disk, second)
+    assert links(small_disk) == {"current": second, "previous": first}
+
+
+# ---- those who read meanwhile -------------------------------------------------------------------------------------
+@pytest.mark.fault(42)
+def test_whoever_reads_during_a_change_finds_a_bundle(tmp_path: Path) -> None:
     first, second = add(tmp_path, 10), add(tmp_path, 20)
     set_current(tmp_path, first)
     seen = []
-    for name in ("symlink", "replace", "fsync"):
-        original = getattr(os, name)
 
-        def watched(*arguments: object, _original: object = original, **options: object) -> object:
-            seen.append((tmp_path / "current").resolve().name)
-            result = _original(*arguments, **options)  # type: ignore[operator]
-            seen.append((tmp_path / "current").resolve().name)
-            return result
+    def look(_index: int, _operation: Operation) -> None:
+        seen.append((tmp_path / "current").resolve().name)
 
-        monkeypatch.setattr(os, name, watched)
-    set_current(tmp_path, second)
-    assert len(seen) == 12
+    with watched(look, look) as made:
+        set_current(tmp_path, second)
+    assert len(seen) == 2 * len(made) > 20
     assert seen == sorted(seen, key=[first, second].index)
     assert set(seen) == {first, second}
 
 
-@pytest.mark.fault(42)
-@pytest.mark.parametrize("step", range(1, 7))
-def test_a_change_that_is_cut_short_leaves_one_bundle_current(tmp_path: Path, step: int) -> None:
+def test_what_is_loaded_through_the_link_is_one_bundle_also_when_the_link_moves_on_meanwhile(tmp_path: Path) -> None:
     first, second = add(tmp_path, 10), add(tmp_path, 20)
     set_current(tmp_path, first)
-    program = f"""
-import os, pathlib
-from daemon.models import set_current
-left = {step}
-def dying(call):
-    def counted(*arguments, **options):
-        global left
-        left -= 1
-        if left == 0:
-            os._exit(9)
-        return call(*arguments, **options)
-    return counted
-for name in ("symlink", "replace", "fsync"):
-    setattr(os, name, dying(getattr(os, name)))
-set_current(pathlib.Path({str(tmp_path)!r}), {second!r})
-"""
-    root = Path(__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=root).returncode == 9
-    current = load_bundle(tmp_path / "current").manifest.short_id
-    assert current == (second if step == 6 else first)
-    assert {listed.name for listed in list_bundles(tmp_path)} == {first, second}
-    set_current(tmp_path, second)
-    assert load_bundle(tmp_path / "current").manifest.short_id == second
-    assert stat.S_ISLNK((tmp_path / "current").lstat().st_mode)
+    whole = load_bundle(tmp_path / first).manifest
+    with watched() as made:
+        load_bundle(tmp_path / "current")
+    for moment in range(len(made)):
+        lay(tmp_path, {"current": first})
+
+        def move(index: int, _operation: Operation, moment: int = moment) -> None:
+            if index == moment:
+                (tmp_path / "next").symlink_to(second)
+                (tmp_path / "next").replace(tmp_path / "current")
+
+        with watched(move):
+            assert load_bundle(tmp_path / "current").manifest == whole
+        assert links(tmp_path) == {"current": second}

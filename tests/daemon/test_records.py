@@ -54,6 +54,13 @@ def test_fills_and_orders_keep_every_bit(quantity: float, price: float, fee: flo
     assert records.read_status(json.loads(json.dumps(records.of_status(status)))) == status
 
 
+@pytest.mark.parametrize("joint", [0.1 + 0.05, None])
+def test_a_drift_record_says_how_far_of_how_much_and_when(joint: float | None) -> None:
+    record = records.of_drift(joint, 0.15, 7, is_beyond=joint is not None)
+    assert record.kind == "drift"
+    assert _through(record) == {"at_ms": 7, "joint": joint, "limit": 0.15, "is_beyond": joint is not None}
+
+
 @given(st.lists(st.floats(-1.0, 1.0, width=32), min_size=9, max_size=9))
 def test_votes_keep_every_bit(values: list[float]) -> None:
     votes = np.array(values, np.float32).reshape(3, 3)

@@ -8,6 +8,7 @@ from daemon.ports import Entry, External, Record
 from daemon.status_text import entry_line
 from strategy.order import Order, OrderKind, Side
 from strategy.risk import RiskState, SymbolRisk
+from tests.fakes import model_steps as steps
 from tests.fakes.trading import BTC, ETH
 
 
@@ -43,6 +44,14 @@ def test_what_happens_at_a_venue_is_told_in_words() -> None:
     refused = records.of_venue(risk, 0, "the key is refused", pauses=True)
     assert _words(refused) == "venue cut off, closed: BTC/USDT, paused: the key is refused"
     assert _words(records.of_venue(RiskState(symbols={}), 0, "all is well")) == "venue open: all is well"
+
+
+def test_steps_and_comparisons_of_the_ensembles_are_told_in_words() -> None:
+    assert _words(steps.shadowed()) == f"model {steps.NEW} goes into shadow beside {steps.OLD}"
+    compared = Record(kind="shadow", payload=steps.compared())
+    assert _words(compared) == "shadow shadow, 31 of 200 decisions: new one +0.4 bp per decision, this time +12.0 bp"
+    first = Record(kind="shadow", payload=steps.compared("watch", count=0, difference=None, mean=0.0))
+    assert _words(first) == "shadow watch, 0 of 200 decisions: new one 0.0 bp per decision"
 
 
 def test_a_change_that_is_not_ours_comes_back_as_it_was() -> None:

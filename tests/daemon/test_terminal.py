@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.segment import Segments
 
-from daemon.events import JournalWritten, Protected
-from daemon.ports import FeedHealth, FeedStatus, Gap, OrderPath, StopLost
+from daemon.events import JournalWritten, Protected, ShadowMarked
+from daemon.model_life import Cause, Outcome, of_pinned
+from daemon.ports import FeedHealth, FeedStatus, Gap, OrderPath, Record, StopLost
 from daemon.terminal import TerminalView
 from strategy.order import OrderEvent, OrderState, OrderStatus, Side
 from strategy.portfolio import Position
 from strategy.risk import TradingState, VerdictReason
 from tests.fakes import events
+from tests.fakes import model_steps as steps
 from tests.fakes.clock import ManualClock
 from tests.fakes.events import BTC
 
@@ -230,6 +232,81 @@ def test_the_last_news_of_the_venue_is_one_line_below_the_title(width: int, heig
     assert told.startswith(words[: width - 24])
     assert "no orders" in shown[0] or width < 60
     assert len(shown) == height
+
+
+# ---- the ensembles ----------------------------------------------------------------------------------------------
+def ensembles(*records: Record) -> list[Any]:
+    return [*a_run(), *steps.events(steps.found(), *records, members=7)]
+
+
+IN_SHADOW = (steps.requested(), steps.trained(Outcome.CANDIDATE), steps.shadowed())
+MARKED = ShadowMarked(payload=steps.compared())
+WATCHED = ShadowMarked(payload=steps.compared("watch", count=12, of=60, lead=-0.012))
+
+
+def models_line_of(*published: Any, width: int = 120) -> str:
+    return screen(view_of(*published, width=width))[2].rstrip()
+
+
+def test_a_shadow_is_one_line_below_the_title_in_full_where_there_is_room() -> None:
+    told = [*ensembles(*IN_SHADOW), MARKED]
+    assert models_line_of(*told) == (
+        " Candidate 9b1c04d2e7aa in shadow: 31 of about 200 decisions, candidate ahead by 0.4 basis points per"
+        " decision, p = 0.22"
+    )
+    assert models_line_of(*told, width=80) == " Shadow 9b1c04d2e7aa: 31 of about 200 decisions, +0.4 bp each, p = 0.22"
+    assert models_line_of(*ensembles(*IN_SHADOW)) == " Candidate 9b1c04d2e7aa in shadow: not compared yet"
+
+
+def test_a_watch_names_the_new_one_in_the_title_and_how_it_does() -> None:
+    told = [*ensembles(*IN_SHADOW, steps.serves()), WATCHED]
+    view = screen(view_of(*told, width=80))
+    assert "model 9b1c04d2e7aa, 7 members" in view[1]
+    assert view[2].rstrip() == " Watched: 12 of 60 decisions, 1.2 % behind the former one"
+    # What was compared before the swap says nothing of the watch.
+    fresh = [*ensembles(*IN_SHADOW), MARKED, *steps.events(steps.found(), *IN_SHADOW, steps.serves())[-1:]]
+    assert models_line_of(*fresh) == " Watched: not compared with the former one yet"
+
+
+def test_a_retraining_is_told_while_it_runs_also_beside_a_shadow() -> None:
+    assert models_line_of(*ensembles(steps.requested())) == (" Retraining since 01-08 00:00, asked for by the schedule")
+    beside = [*ensembles(*IN_SHADOW, steps.requested("b", day=9.0)), MARKED]
+    assert models_line_of(*beside, width=200).endswith("retraining since 01-10 00:00, asked for by the schedule")
+    narrow = models_line_of(*beside, width=80)
+    assert narrow.endswith("p = 0.22")  # whole, where there is no room for both
+
+
+def test_while_nothing_goes_on_no_line_is_spent_on_it() -> None:
+    quiet = ensembles(*IN_SHADOW, steps.dropped("not shown to be better"))
+    shown = screen_of(*quiet)
+    assert "Shadow" not in shown
+    assert f"{steps.NEW} is dropped, the incumbent stays: not shown to be better" in shown  # the last news
+
+
+def test_after_a_restart_it_says_where_the_ensembles_stood() -> None:
+    life = steps.life_after(steps.found(), *IN_SHADOW, of_pinned(0, is_pinned=True, source="hand"))
+    view = screen(view_of(events.started(life=life, model_id=steps.OLD)))
+    assert "model c5a531e4ebf4, 3 members, pinned" in view[1]
+    assert view[2].rstrip() == " Candidate 9b1c04d2e7aa in shadow: not compared yet"
+
+
+def test_a_rollback_is_news_that_somebody_should_look_at() -> None:
+    back = steps.serves(steps.OLD, steps.NEW, Cause.ROLLBACK, detail="the former one is ahead by 3.2 %")
+    view = view_of(*ensembles(*IN_SHADOW, steps.serves(), back))
+    (news,) = [segment for segment in view.lines()[2] if "rolled back" in segment.text]
+    assert news.text == f"rolled back to {steps.OLD}: the former one is ahead by 3.2 %"
+    assert news.style is not None
+    assert news.style.color is not None
+    assert news.style.color.name == "dark_orange3"
+
+
+def test_drift_is_news_once_when_it_crosses_its_limit() -> None:
+    beyond = events.drifted(2.5, is_beyond=True)
+    told = [events.started(), events.drifted(0.9), beyond]
+    assert "the market has drifted from the training candles" in screen_of(*told)
+    later = OrderPath(is_open=True)
+    assert "the market has drifted" not in screen_of(*told, later, beyond)
+    assert "the market is back among the training candles" in screen_of(*told, later, events.drifted(0.9))
 
 
 def test_an_open_order_path_needs_no_words() -> None:

@@ -78,6 +78,10 @@ def test_a_hold_in_the_dead_band_says_which_of_three_it_is(
         (events.risk(is_stale=True), ("ACTIVE", "no new exposure: the feed is silent")),
         (events.risk(is_skewed=True), ("ACTIVE", "no new exposure: our clock is off")),
         (
+            events.risk(is_drifted=True),
+            ("ACTIVE", "no new exposure: the market has moved away from the training candles"),
+        ),
+        (
             replace(events.risk(), symbols={"BTC/USDT": SymbolRisk(is_halted=True), "ETH/USDT": SymbolRisk()}),
             ("ACTIVE", "no new exposure in BTC/USDT until resumed"),
         ),

@@ -14,18 +14,22 @@ from daemon.events import (
     JournalWritten,
     OrderMoved,
     Protected,
+    ShadowMarked,
     Started,
     Stopped,
 )
-from daemon.ports import External, FeedHealth, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
+from daemon.model_life import Cause, Outcome
+from daemon.ports import DriftMarked, External, FeedHealth, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
 from strategy.candle import Candle
 from strategy.decision import Action, Decision, DecisionReason
-from strategy.features import N_FEATURES, FeatureRow
+from strategy.features import FEATURE_NAMES, N_FEATURES, FeatureRow
 from strategy.order import Fill, Order, OrderEvent, OrderKind, OrderReport, OrderState, Side
 from strategy.portfolio import Portfolio, Position
 from strategy.regime import Regime, Trend, Volatility
 from strategy.risk import Approved, Hold, Refused, RiskState, SymbolRisk, TradingState, Verdict, VerdictReason
-from strategy.trader import Outcome, Sight
+from strategy.trader import Outcome as DecisionOutcome
+from strategy.trader import Sight
+from tests.fakes import model_steps
 
 HOUR_MS = 3_600_000
 BEGIN_MS = 1_635_944_400_000
@@ -144,7 +148,9 @@ def decided(
     row = FeatureRow(np.zeros(N_FEATURES, np.float32), 0.01, 0.01, Regime(Trend.UP, Volatility.HIGH))
     seen = Sight(candle(verdict.decision.symbol, n, close), None if votes is None else row, None, 1.0)
     cast = None if votes is None else np.array(votes, np.float32)
-    return Decided(outcome=Outcome(seen, cast, verdict, stop), model_id="3f9a2c1b7e4d5a6b", latency_s=0.0013, seq=seq)
+    return Decided(
+        outcome=DecisionOutcome(seen, cast, verdict, stop), model_id="3f9a2c1b7e4d5a6b", latency_s=0.0013, seq=seq
+    )
 
 
 def fill(made: Order, price: float = 61_264.72, fee: float = 0.75, quantity: float | None = None) -> Filled:
@@ -203,6 +209,11 @@ def external(symbol: str = BTC, ours: float = 0.0, foreign: float = -0.1, **chan
     return External(symbol=symbol, ours=ours, foreign=foreign, **{**fields, **changes})
 
 
+def drifted(joint: float = 0.5, *, is_beyond: bool = False, **distances: float) -> DriftMarked:
+    """distances: by name of the feature; the others lie at 0.1."""
+    return DriftMarked(joint=joint, features=[distances.get(n, 0.1) for n in FEATURE_NAMES], is_beyond=is_beyond)
+
+
 # ---- any event --------------------------------------------------------------------------------------------------
 _symbols = st.sampled_from([BTC, "ETH/USDT", "1000SHIB.PERPETUAL-X/USDT.E-BRIDGED"])
 _prices = st.floats(1e-12, 1e15)
@@ -215,6 +226,7 @@ _states = st.builds(
     is_paused=st.booleans(),
     is_stale=st.booleans(),
     is_skewed=st.booleans(),
+    is_drifted=st.booleans(),
 )
 _positions = st.builds(
     Position, quantity=st.just(0.0) | st.floats(1e-12, 1e15), average_entry=_prices, mark=_prices, high=_prices
@@ -231,6 +243,32 @@ _verdicts = st.one_of(
     st.builds(approved, _orders, st.floats(0.0, 2.0), st.floats(0.0, 1.0), st.sampled_from(VerdictReason)),
     st.builds(hold, st.sampled_from(VerdictReason), _symbols),
     st.builds(refused, st.sampled_from(VerdictReason), _symbols),
+)
+_life = st.lists(
+    st.sampled_from(
+        [
+            model_steps.found(),
+            model_steps.requested(),
+            model_steps.trained(Outcome.CANDIDATE),
+            model_steps.trained(Outcome.FAILED, reason="x\x1b[2J" * 40),
+            model_steps.shadowed(),
+            model_steps.dropped(),
+            model_steps.serves(),
+            model_steps.serves(model_steps.OLD, model_steps.NEW, Cause.ROLLBACK),
+            model_steps.swap_failed(Cause.PROVED),
+        ]
+    ),
+    min_size=1,
+    max_size=5,
+)
+_compared = st.builds(
+    model_steps.compared,
+    st.sampled_from(["shadow", "watch"]),
+    count=st.integers(0, 10**6),
+    difference=st.none() | st.floats(-1.0, 1.0),
+    mean=st.floats(-1.0, 1.0),
+    lead=st.floats(-10.0, 10.0),
+    p_better=st.floats(0.0, 1.0),
 )
 _vote = st.tuples(st.floats(-1.0, 1.0), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
 any_event: st.SearchStrategy[Event] = st.one_of(
@@ -270,5 +308,8 @@ any_event: st.SearchStrategy[Event] = st.one_of(
     st.builds(external, _symbols | st.just(""), _amounts, _amounts, halts=st.booleans(), detail=_texts),
     st.builds(NewSteps, instruments=st.just({}), closed=st.frozensets(_symbols)),
     st.builds(StopLost, symbol=_symbols, detail=_texts, is_last=st.booleans()),
+    _life.map(lambda records: model_steps.events(*records)[-1]),
+    st.builds(ShadowMarked, payload=_compared),
+    st.builds(drifted, st.floats(0.0, 1e6), is_beyond=st.booleans(), return_1=st.floats(0.0, 1e6)),
     st.builds(stopped, _portfolios, st.none() | _amounts),
 )

@@ -394,9 +394,9 @@ def dying(call):
         return call(*arguments, **options)
     return counted
 os.fsync, os.replace = dying(os.fsync), dying(os.replace)
-from training.export import _write_directory
+from training.bundle_files import write_directory
 source = pathlib.Path({str(tmp_path / "source")!r})
-_write_directory(pathlib.Path({str(tmp_path / "bundle")!r}), {{p.name: p.read_bytes() for p in source.iterdir()}})
+write_directory(pathlib.Path({str(tmp_path / "bundle")!r}), {{p.name: p.read_bytes() for p in source.iterdir()}})
 """
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=root, timeout=120).returncode == 9

@@ -17,15 +17,20 @@ from daemon import checks, cli, journal_reader, parity
 from daemon.app_status import Account, status
 from daemon.fold import Difference
 from daemon.journal import SqliteJournal
+from daemon.model_life import Outcome
+from daemon.models_status import DriftStatus, ModelsStatus
 from daemon.ports import Entry, OrderPath, Record
 from daemon.recent_news import RecentNews
 from daemon.replay import Replay
+from tests.daemon import test_commands_models as commands_models
 from tests.daemon.engines import make_rig
 from tests.daemon.test_app_status import Asked
 from tests.daemon.test_execution import many, stop
+from tests.fakes import model_steps as steps
 from tests.fakes.binance import walk
 from tests.fakes.clock import ManualClock
 from tests.fakes.histories import Histories
+from tests.fakes.serving import make_place, write_bundle
 from tests.fakes.trading import BTC, HOUR_MS, setup
 from tests.training import evaluations, runs, tune_objectives
 from tests.training.archives import learner, saved
@@ -247,9 +252,17 @@ async def test_status() -> None:
     asked, paper = Asked(), make_rig()
     await asked.buy()
     await asked.rig.tell(OrderPath(is_open=False, detail="no answer"))
-    on_paper = status(paper.engine, asked.health, Account(instance="p", mode="paper"), RecentNews(paper.clock))
-    assert {*on_paper} == {*asked.answer()}
-    assert_documented("sacd status --json", asked.answer())
+    account = Account(instance="p", mode="paper")
+    on_paper = status(paper.engine, asked.health, account, RecentNews(paper.clock), None)
+    answer = asked.answer()
+    assert {*on_paper} == {*answer}
+    in_shadow = steps.life_after(steps.found(), steps.requested(), steps.trained(Outcome.CANDIDATE), steps.shadowed())
+    drift = DriftStatus(joint=0.8, limit=2.0, features=(("return_1", 3.1),))
+    told = [
+        ModelsStatus.of(in_shadow, steps.compared(), horizon=200, drift=drift),
+        ModelsStatus.of(steps.life_after(steps.found(), steps.serves()), steps.compared("watch"), horizon=60),
+    ]
+    assert_documented("sacd status --json", answer, *(answer | {"models": models.to_json()} for models in told))
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "flatten"])
@@ -292,9 +305,26 @@ def test_journal_backup_and_restore(tmp_path: Path) -> None:
     assert (made["entries"], restored["entries"], restored["is_done"]) == (1, 1, True)
 
 
-def test_models(configured: Path) -> None:
-    assert_documented("sacd models list --json", told_by("models", "list", "--json"))
-    shown = told_by("models", "show")
+def test_models_list(tmp_path: Path) -> None:
+    place = make_place(tmp_path)
+    words = "models", "list", "--json", "--config", place.config
+    before = told_by(*words)
+    write_bundle(place.model.parent, seed=6)
+    (place.model.parent / ("0" * 16)).mkdir()
+    commands_models.write_journal(place, commands_models.course(place))
+    assert_documented("sacd models list --json", before, told_by(*words))
+
+
+@pytest.mark.parametrize("words", ["models promote ID", "models rollback", "models shadow ID", "models pin", "retrain"])
+def test_what_changes_the_ensembles(words: str, tmp_path: Path) -> None:
+    place = make_place(tmp_path)
+    with commands_models.running(place):
+        told = told_by(*words.replace("ID", place.model.name).split(), "--json", "--config", place.config)
+    assert_documented("sacd models promote|rollback|shadow|pin --json, sacd retrain --json", told)
+
+
+def test_models_show(configured: Path) -> None:
+    shown = told_by("models", "show", configured / "current")
     assert shown == json.loads((configured / "current" / "manifest.json").read_text())
     assert_documented("sacd models show", shown)
 

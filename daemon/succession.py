@@ -1,0 +1,370 @@
+"""Which ensemble serves next: asks for retrainings, tries candidates in shadow, swaps, and takes swaps back.
+
+A task of its own beside the main path, woken now and then. It never touches a decision: what it does to the account
+goes through the engine, between two candles, journalled first. What it does follows from the journal alone, so that a
+start after a kill takes up where the former run was. The usual outcome of all of it is that nothing changes.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from daemon.companion import Advice, Companion
+from daemon.config import Config
+from daemon.contenders import Contenders
+from daemon.engine import Engine
+from daemon.errors import ArtifactError, FatalError, SacdError
+from daemon.events import Event, ModelStep, ShadowMarked
+from daemon.model_life import (
+    Cause,
+    Outcome,
+    Phase,
+    Swap,
+    of_confirmed,
+    of_kept,
+    of_pinned,
+    of_serving,
+    of_shadow,
+    of_swap_failed,
+    of_swapping,
+    of_trained,
+)
+from daemon.models import set_current
+from daemon.models_status import DriftStatus, ModelsStatus
+from daemon.ports import Clock, DriftMarked, Record
+from daemon.readiness import read_readiness, refuse_unready
+from daemon.retrain_result import RetrainResult
+from daemon.run_record import run_record
+from daemon.serving import reference_of
+from daemon.succession_retrain import Retraining
+from strategy.features import FEATURE_NAMES
+from strategy.sequential import TestPlan
+
+_LOOK_EVERY_S = 1.0
+_RETRY_S = 60.0
+"""Between two attempts at a swap that the disk refuses."""
+_FARTHEST = 3
+"""Features that a person is told of."""
+_log = structlog.get_logger()
+
+
+class Succession:
+    """Looks after the ensembles of one running account. Also a sink: a comparison that was marked wakes it."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        companion: Companion,
+        contenders: Contenders,
+        *,
+        environ: Mapping[str, str],
+        make_id: Callable[[], str],
+        overrides: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Begin with what recovery fills in.
+
+        environ: of the daemon, for trainers.  make_id: for requests.  overrides: what a person allowed for this run.
+        """
+        self.companion = companion
+        self._config = config
+        self._clock = clock
+        self._contenders = contenders
+        self._overrides = overrides
+        self._engine: Engine | None = None
+        self._retraining = Retraining(
+            config,
+            clock,
+            companion,
+            note=self._note,
+            refuse=contenders.refuse_unswappable,
+            environ=environ,
+            make_id=make_id,
+        )
+        self._woken = asyncio.Event()
+        self._not_before_s = 0.0
+        self._has_told = ""
+
+    def publish(self, event: Event) -> None:
+        """Wake up for what may call for something."""
+        if isinstance(event, ModelStep):
+            self._retraining.rearm()
+        if isinstance(event, ModelStep | ShadowMarked):
+            self._woken.set()
+
+    # ---- a run begins -------------------------------------------------------------------------------------------
+    async def begin(self, engine: Engine, serving: str, began_ms: int) -> None:
+        """Bring the life of the ensembles up to the one that was found serving, and take up a retraining.
+
+        serving: its short id.  began_ms: when the account was opened.  A swap that was killed after its links had
+        changed ends here; one killed before is carried out again.
+        """
+        self._engine = engine
+        life, swap = self.companion.life, self.companion.life.swap
+        if swap is not None and swap.new == serving:
+            await self._note(self._of_serving(swap))
+        elif life.serving != serving:
+            if swap is not None:
+                await self._note(of_swap_failed(swap, self._clock.now_ms(), reason="another ensemble was put in place"))
+            detail = "the first run" if not life.serving else "the configured ensemble had changed"
+            step = of_serving(serving, life.serving, Cause.FOUND, self._clock.now_ms(), detail=detail, test=None)
+            await self._note(step)
+        await self._retraining.begin(began_ms)
+
+    def tasks(self) -> Sequence[asyncio.Task[None]]:
+        """Begin to look after them, and return the tasks that do until they are cancelled."""
+        work = [self._run()]
+        if self._retraining.next_ms is not None:
+            work.append(self._retraining.keep_schedule())
+        return [asyncio.create_task(coroutine) for coroutine in work]
+
+    async def end(self) -> None:
+        """End a trainer that is a child of ours; its request stays for the next run."""
+        await self._retraining.end()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except FatalError:
+                raise
+            except SacdError as error:
+                self._tell(str(error))
+            await self._rest()
+
+    async def _rest(self) -> None:
+        sleeping = asyncio.ensure_future(self._clock.sleep_s(_LOOK_EVERY_S))
+        waking = asyncio.ensure_future(self._woken.wait())
+        try:
+            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            waking.cancel()
+        self._woken.clear()
+
+    def _tell(self, what: str) -> None:
+        """Log what goes on being wrong once."""
+        if what != self._has_told:
+            self._has_told = what
+            _log.error("succession_hindered", reason=what)
+
+    # ---- what is to be done -------------------------------------------------------------------------------------
+    async def _look(self) -> None:
+        life = self.companion.life
+        if life.swap is not None and self._may_try():
+            await self._carry_out(life.swap)
+        await self._heed()
+        result = await self._retraining.look()
+        if result is not None:
+            await self._conclude(result)
+        await self._retraining.heed_drift()
+
+    async def _conclude(self, result: RetrainResult) -> None:
+        """Write down how a retraining ended; a candidate goes into shadow in the same transaction."""
+        now_ms, outcome, reason = self._clock.now_ms(), result.outcome, result.reason
+        steps: list[Record] = []
+        if outcome is Outcome.CANDIDATE:
+            try:
+                steps = await self._into_shadow(result.candidate, request=result.request, scale=result.spread)
+            except ArtifactError as error:
+                outcome, reason = Outcome.FAILED, f"the candidate cannot serve: {error}"
+        ended = of_trained(
+            result.request, outcome, now_ms, reason=reason, candidate=result.candidate, report=result.report
+        )
+        await self._note(ended, *steps)
+        await self._retraining.clear()
+
+    def _may_try(self) -> bool:
+        return self._clock.monotonic_s() >= self._not_before_s
+
+    async def _heed(self) -> None:
+        """Do what the comparison advises, where nothing forbids it."""
+        life = self.companion.life
+        advice, why = self.companion.advice()
+        match advice:
+            case Advice.KEEP:
+                await self._note(of_kept(life.candidate, self._clock.now_ms(), reason=why, figures=self._figures()))
+            case Advice.CONFIRM:
+                await self._note(of_confirmed(life.serving, self._clock.now_ms(), figures=self._figures()))
+            case Advice.PROMOTE if not life.is_pinned and self._config.retrain.automatic and self._may_try():
+                await self._promote_proved(life.candidate, why)
+            case Advice.ROLL_BACK if life.previous and not life.is_pinned and self._may_try():
+                await self._swap(Swap(old=life.serving, new=life.previous, cause=Cause.ROLLBACK, detail=why))
+            case Advice.PROMOTE | Advice.ROLL_BACK | Advice.WAIT:
+                pass
+
+    async def _promote_proved(self, candidate: str, why: str) -> None:
+        try:
+            self._refuse_unready(candidate)
+        except SacdError as error:
+            reason = f"proved in shadow ({why}), but {error}"
+            await self._note(of_kept(candidate, self._clock.now_ms(), reason=reason, figures=self._figures()))
+            return
+        swap = Swap(old=self.companion.life.serving, new=candidate, cause=Cause.PROVED, detail=why)
+        await self._swap(swap)
+
+    def _refuse_unready(self, model: str) -> None:
+        """Raise NotArmed for an ensemble that the next start would not let trade real money either."""
+        if self._config.is_live:
+            manifest = self._contenders.bundle(model).manifest
+            readiness = read_readiness(self._contenders.registry / model, manifest)
+            refuse_unready(readiness, self._config.live.allow_unproven)
+
+    # ---- swapping -----------------------------------------------------------------------------------------------
+    async def _swap(self, swap: Swap) -> None:
+        self._contenders.refuse_unswappable()
+        await self._note(of_swapping(swap, self._clock.now_ms()))
+        await self._carry_out(swap)
+
+    async def _carry_out(self, swap: Swap) -> None:
+        """Change the links, then what decides. Raises ArtifactError, with nothing changed, where it cannot be done."""
+        try:
+            # In a thread: reading and checking takes longer than a candle may wait.
+            bundle = await asyncio.to_thread(self._contenders.bundle, swap.new)
+            await asyncio.to_thread(set_current, self._contenders.registry, swap.new)
+        except ArtifactError as error:
+            self._not_before_s = self._clock.monotonic_s() + _RETRY_S
+            await self._note(of_swap_failed(swap, self._clock.now_ms(), reason=str(error)))
+            raise
+
+        def begun(setup: Any) -> Record:  # noqa: ANN401 - a Setup
+            return run_record(self._config, setup, bundle, self._overrides)
+
+        model = self._contenders.model(swap.new)
+        await self._running().serve(model, reference_of(bundle), begun, self._of_serving(swap))
+
+    def _of_serving(self, swap: Swap) -> Record:
+        plan = None if swap.cause is Cause.ROLLBACK else self._watch_plan()
+        return of_serving(swap.new, swap.old, swap.cause, self._clock.now_ms(), detail=swap.detail, test=plan)
+
+    # ---- comparisons --------------------------------------------------------------------------------------------
+    async def _into_shadow(self, candidate: str, *, request: str = "", scale: float | None = None) -> list[Record]:
+        """Return the steps by which a candidate begins to trade play money; one in shadow before it is dropped.
+
+        scale: what the difference of the two per decision is usually like, None when nothing tells.
+        Raises ArtifactError when it cannot be read or cannot serve.
+        """
+        life, now_ms = self.companion.life, self._clock.now_ms()
+        await asyncio.to_thread(self._contenders.bundle, candidate)
+        begins = of_shadow(candidate, life.serving, now_ms, request=request, test=self._shadow_plan(scale))
+        if life.phase is not Phase.SHADOW:
+            return [begins]
+        reason = f"{candidate} takes its place in shadow"
+        return [of_kept(life.candidate, now_ms, reason=reason, figures=self._figures()), begins]
+
+    def _shadow_plan(self, scale: float | None) -> dict[str, Any]:
+        retrain = self._config.retrain
+        return TestPlan(
+            scale=scale or self._usual_scale(),
+            horizon=retrain.shadow_decisions,
+            least=retrain.shadow_least,
+            alpha=retrain.shadow_alpha,
+        ).to_json()
+
+    def _watch_plan(self) -> dict[str, Any]:
+        retrain = self._config.retrain
+        return TestPlan(
+            scale=self.companion.scale or self._usual_scale(),
+            horizon=retrain.watch_decisions,
+            least=1,
+            alpha=retrain.regret_alpha,
+        ).to_json()
+
+    def _usual_scale(self) -> float:
+        """Return a tenth of what the account moves from decision to decision at the volatility it aims at.
+
+        Ensembles that were made alike hold much the same: so much is what remains. A wrong guess costs power only.
+        """
+        strategy, timeframe = self._config.strategy_parameters(), self._config.timeframe
+        decisions_per_year = timeframe.candles_per_year / strategy.decide_every
+        return 0.1 * strategy.volatility_target / math.sqrt(decisions_per_year)
+
+    def _figures(self) -> dict[str, Any]:
+        comparison = self.companion.comparison
+        return {} if comparison is None else comparison.to_json()
+
+    # ---- what a person asks -------------------------------------------------------------------------------------
+    async def command(self, verb: str, args: Mapping[str, Any]) -> str:
+        """Do what a person asks of the ensembles; returns the effect in words. Raises SacdError."""
+        match verb:
+            case "retrain":
+                return await self._retraining.by_hand()
+            case "promote":
+                return await self._promote(_model_in(args))
+            case "rollback":
+                return await self._roll_back()
+            case "pin":
+                return await self._pin(is_pinned=not args.get("off", False))
+            case "shadow":
+                return await self._shadow(_model_in(args))
+            case _:
+                raise SacdError(f"unknown command {verb!r}")
+
+    async def _promote(self, model: str) -> str:
+        life = self.companion.life
+        if model == life.serving:
+            return f"{model} serves already"
+        await asyncio.to_thread(self._contenders.bundle, model)
+        self._refuse_unready(model)
+        await self._swap(Swap(old=life.serving, new=model, cause=Cause.HAND, detail="asked for by hand"))
+        return f"{model} serves from the next candle on; {life.serving} is kept for a rollback"
+
+    async def _roll_back(self) -> str:
+        life = self.companion.life
+        if not life.previous:
+            raise SacdError("there is no former ensemble to go back to: `sacd models promote ID` takes any other")
+        self._refuse_unready(life.previous)
+        await self._swap(Swap(old=life.serving, new=life.previous, cause=Cause.ROLLBACK, detail="asked for by hand"))
+        return f"{life.previous} serves again from the next candle on"
+
+    async def _pin(self, *, is_pinned: bool) -> str:
+        await self._note(of_pinned(self._clock.now_ms(), is_pinned=is_pinned, source="hand"))
+        serving = self.companion.life.serving
+        if is_pinned:
+            return f"{serving} is pinned: no candidate takes its place and nothing is rolled back until `pin --off`"
+        return f"{serving} is no longer pinned"
+
+    async def _shadow(self, model: str) -> str:
+        if model == self.companion.life.serving:
+            raise SacdError(f"{model} serves already: there is nothing to compare it with")
+        if self.companion.life.phase is Phase.WATCH:
+            raise SacdError(f"{self.companion.life.serving} is still watched beside the former one: wait for its end")
+        await self._note(*await self._into_shadow(model))
+        return f"{model} trades play money beside {self.companion.life.serving} from the next candle on"
+
+    # ---- parts --------------------------------------------------------------------------------------------------
+    def status(self) -> ModelsStatus:
+        """Return where the ensembles stand, as a person is told."""
+        drift, limit, comparison = self.companion.drift, self._config.retrain.drift_limit, self.companion.comparison
+        return ModelsStatus.of(
+            self.companion.life,
+            None if comparison is None else comparison.to_json(),
+            horizon=0 if comparison is None else comparison.of,
+            next_retrain_ms=self._retraining.next_ms,
+            drift=None if drift is None else DriftStatus(joint=drift.joint, limit=limit, features=farthest(drift)),
+            progress=self._retraining.progress,
+        )
+
+    async def _note(self, *steps: Record) -> None:
+        await self._running().note(steps)
+
+    def _running(self) -> Engine:
+        if self._engine is None:
+            raise FatalError("the succession of ensembles was asked before the engine began")
+        return self._engine
+
+
+def farthest(drift: DriftMarked) -> list[tuple[str, float]]:
+    """Return the features that lie farthest from the training candles, the farthest first."""
+    named = zip(FEATURE_NAMES, drift.features, strict=True)
+    return sorted(named, key=lambda one: -one[1])[:_FARTHEST]
+
+
+def _model_in(args: Mapping[str, Any]) -> str:
+    model = args.get("model")
+    if not isinstance(model, str):
+        raise SacdError("which ensemble? give the id that `sacd models list` shows")
+    return model
