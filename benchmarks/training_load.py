@@ -1,7 +1,7 @@
 """`python -m benchmarks.training_load DIR`: training on every core, as a retraining does it, until it is ended.
 
 A process per core practises one member after another: `training.member` in the `improved` preset over the candles of
-the other benchmarks, with replay buffer, checkpoints every few seconds and all that a run writes, below DIR. Priorities
+the other benchmarks, with replay buffer, a checkpoint every twenty seconds and all else that a run writes, below DIR. Priorities
 are left as the one who starts it has set them. Each process prints a line once its first member learns.
 """
 
@@ -13,8 +13,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 LEARNS = "learns"
-_STEPS = 4_000
-"""Of one member: about 40 s on a core, with ten checkpoints."""
+_STEPS = 20_000
+"""Of one member: about 200 s on a core, with ten checkpoints."""
 _COLLECTED = 300
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -336,8 +336,8 @@ class RetrainSection(Section):
     regret_limit: float = Field(0.03, gt=0.0, lt=1.0, description="write a share above 0 and below 1, such as 0.03")
     regret_alpha: float = Field(0.05, gt=0.0, lt=0.5, description="write a probability above 0 and below 0.5")
     drift_candles: int = Field(720, ge=10, le=100_000, description="write a whole number from 10 to 100000")
-    drift_limit: float = Field(0.0, ge=0.0, le=1e6, description="write a distance, 0 for no limit")
-    drift_trigger: float = Field(0.0, ge=0.0, le=1e6, description="write a distance, 0 for no trigger")
+    drift_limit: float = Field(0.15, ge=0.0, le=1.0, description="write a distance up to 1, 0 for no limit")
+    drift_trigger: float = Field(0.0, ge=0.0, le=1.0, description="write a distance up to 1, 0 for no trigger")
 
 
 class HttpSection(Section):

@@ -513,9 +513,9 @@ def test_replay_prints_counts_and_says_which_decision_differs(finished: Place, t
     done = sacd("replay", "--journal", journal, cwd=finished.root)
     assert done.returncode == 3
     assert done.stdout.splitlines()[0] == "594 decisions, 1 differ"
-    assert done.stdout.splitlines()[1].startswith("entry 3: BTC/USDT at 2024-01-01 00:00:00 differs in candle")
+    assert done.stdout.splitlines()[1].startswith(f"entry {seq + 1}: BTC/USDT at 2024-01-01 00:00:00 differs in candle")
     told = json.loads(sacd("replay", "--journal", journal, "--json", cwd=finished.root).stdout)
-    assert (told["decisions"], told["differ"], told["first_differences"][0]["seq"]) == (594, 1, 3)
+    assert (told["decisions"], told["differ"], told["first_differences"][0]["seq"]) == (594, 1, seq + 1)
     alter(journal, "UPDATE events SET payload = ? WHERE seq = ?", text.replace('"BTC', '"XTC'), seq)
     done = sacd("replay", "--journal", journal, cwd=finished.root)
     assert done.returncode == 1

@@ -405,7 +405,7 @@ def retrained(home: Path, *lines: str, text: str = TEXT) -> str:
 
 
 @pytest.mark.parametrize(
-    "line", ['cron = "0 3 * * sun"', "every_hours = 168", "drift_trigger = 2.0", "automatic = false"]
+    "line", ['cron = "0 3 * * sun"', "every_hours = 168", "drift_trigger = 0.5", "automatic = false"]
 )
 def test_retraining_may_be_asked_for_in_each_way(home: Path, line: str) -> None:
     key = line.partition(" = ")[0]
@@ -478,7 +478,7 @@ def test_a_shadow_that_ends_before_it_may_win_is_a_contradiction(home: Path) -> 
 @pytest.mark.parametrize("key", ["cron", "every_hours", "drift_trigger"])
 @pytest.mark.parametrize("model", ["models/0123456789abcdef", "models/latest", "elsewhere/current", "folder/current"])
 def test_retraining_needs_the_link_of_a_registry_to_replace(home: Path, key: str, model: str) -> None:
-    text = retrained(home, {"cron": 'cron = "0 3 * * sun"'}.get(key, f"{key} = 24.0"))
+    text = retrained(home, {"cron": 'cron = "0 3 * * sun"'}.get(key, f"{key} = 0.5"))
     (home / "models" / "latest").symlink_to("0123456789abcdef")
     (home / "elsewhere").mkdir()
     (home / "elsewhere" / "current").symlink_to("../models/0123456789abcdef")

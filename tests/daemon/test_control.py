@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from daemon import control
-from daemon.control import ControlError, ControlServer, call
+from daemon.control import ControlError, ControlServer, NotRunning, call
 from daemon.errors import ConfigError, TransientError
 
 
@@ -264,7 +264,7 @@ async def test_the_socket_of_a_killed_daemon_is_replaced(path: Path, engine: Eng
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(path))
         killed.listen()
-    with pytest.raises(ControlError, match="no sacd is running there, it was killed: start it with `sacd run`"):
+    with pytest.raises(NotRunning, match="no sacd is running there, it was killed: start it with `sacd run`"):
         await call(path, "status", {})
     made = ControlServer(path, engine)
     await made.start()
@@ -355,7 +355,7 @@ async def test_closing_leaves_a_socket_that_somebody_put_there_since(path: Path,
 
 # ---- what the client says ---------------------------------------------------------------------------------------
 async def test_where_nothing_runs_the_client_says_how_to_start_it(path: Path) -> None:
-    with pytest.raises(ControlError, match=rf"^{path}: no sacd is running there: start it with `sacd run`$"):
+    with pytest.raises(NotRunning, match=rf"^{path}: no sacd is running there: start it with `sacd run`$"):
         await call(path, "status", {})
 
 
@@ -367,8 +367,9 @@ async def test_a_file_that_is_no_socket_is_named(path: Path) -> None:
 
 async def test_a_daemon_that_does_not_answer_is_given_up(server: ControlServer, path: Path, engine: Engine) -> None:
     engine.gate.clear()
-    with pytest.raises(ControlError, match=r"sacd did not answer `pause` within 0.1 s; see its log"):
+    with pytest.raises(ControlError, match=r"sacd did not answer `pause` within 0.1 s; see its log") as caught:
         await call(path, "pause", {}, timeout_s=0.1)
+    assert not isinstance(caught.value, NotRunning)
 
 
 async def test_what_a_client_no_longer_waits_for_is_still_done(
@@ -390,8 +391,9 @@ async def test_a_connection_that_we_may_not_make_is_explained(path: Path, monkey
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(asyncio, "open_unix_connection", forbidden)
-    with pytest.raises(ControlError, match="belongs to another user: ask as that user or as root"):
+    with pytest.raises(ControlError, match="belongs to another user: ask as that user or as root") as caught:
         await call(path, "status", {})
+    assert not isinstance(caught.value, NotRunning)
 
 
 @pytest.mark.parametrize("said", [b"hello\n", b"[]\n", b'{"ok": true}\n', b'{"ok": false}\n', b"x" * 2**23])

@@ -27,8 +27,12 @@ _BUSY: dict[str, dict[str, Any]] = {
                  "volatility_target": 5.0},
     "risk": {"max_orders_per_day": 1000, "max_turnover_per_day": 1000.0, "stop_loss": 0.02, "stop_atr_multiple": 8.0,
              "stop_cooldown": 1, "loss_streak": 50, "daily_loss": 0.5, "max_drawdown": 0.25, "halt_cooldown": 24},
+    "retrain": {"drift_limit": 0.0},
 }  # fmt: skip
-"""Limits loose enough that most votes become orders, stops near enough to be hit, a halt that resumes by itself."""
+"""Limits loose enough that most votes become orders, stops near enough to be hit, a halt that resumes by itself.
+
+No limit of drift: the reference of these bundles was not measured on any candles.
+"""
 
 
 def write_bundle(

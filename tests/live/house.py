@@ -45,6 +45,7 @@ _LOOSE = {
              "out_of_distribution": 1_000.0, "stale_feed_s": 600.0},
     "live": {"max_order_value": 1e6, "max_position_value": 1e6, "max_orders_per_minute": 1_000,
              "decision_age_s": 300.0},
+    "retrain": {"drift_limit": 0.0},
 }  # fmt: skip
 """Limits loose enough that most votes become orders."""
 

@@ -70,7 +70,7 @@ def steady(direction: float, size: float = 0.0, confidence: float = 0.0) -> dict
     return arrays
 
 
-def following(feature: str, sign: float = 1.0, steepness: float = 8.0) -> dict[str, Float32Array]:
+def following(feature: str, sign: float = 1.0, steepness: float = 1.0) -> dict[str, Float32Array]:
     """Return an actor whose direction is the squashed sum of one feature: a rule in the clothes of a network.
 
     Two units hold what is above and what is below 0, as a layer of rectifiers must.
@@ -84,15 +84,20 @@ def following(feature: str, sign: float = 1.0, steepness: float = 8.0) -> dict[s
 
 
 def files_of(
-    *members: Mapping[str, Float32Array], command: str = TINY, end_ms: int = SEEN_TO_MS, **changes: Any
+    *members: Mapping[str, Float32Array],
+    command: str = TINY,
+    end_ms: int = SEEN_TO_MS,
+    net_arch: tuple[int, ...] = (8, 4),
+    **changes: Any,
 ) -> dict[str, bytes]:
     """Return name -> contents of a bundle of these actors, made from candles up to `end_ms`."""
     arrays = dict(enumerate(members))
     records = []
-    plain = make_files(arrays)
+    plain = make_files(arrays, members=(member_record(0, b"", weight=1.0),))
     for index in arrays:
         data = plain[f"member-{index}.safetensors"]
-        records.append(member_record(index, data, weight=1.0 / len(arrays), clip_mean=None, use_sde=False))
+        how = {"weight": 1.0 / len(arrays), "clip_mean": None, "use_sde": False, "net_arch": net_arch}
+        records.append(member_record(index, data, **how))
     record = TrainingRecord(
         command=command,
         start_ms=0,
