@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -38,7 +38,6 @@ _SHARE = 0.99
 _SETTLE_S = 3.0
 """Of each phase, before its decisions count: what the former one left to the disk and the caches is gone by then."""
 _PATIENCE_S = 120.0
-Load = subprocess.Popen[bytes]
 Launch = Callable[[list[str], Path], list[str]]
 IDLE, LIMITED, FREE = "idle", "training with limits", "training without limits"
 
@@ -54,13 +53,51 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """What was seen in one phase. busy: cores at work on the whole machine, on average."""
+    """What was seen in one phase. own, others: cores that this benchmark, and all else here, had on average."""
 
     samples: Samples
-    busy: float
+    own: float
+    others: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """One that learns while it is let go, in a process group of its own."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def hold(self) -> None:
+        """Hold it still. Raises RuntimeError when it has ended."""
+        self.require_alive()
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def let_go(self) -> None:
+        """Let it go on."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+
+    def lines(self) -> list[str]:
+        """Return what it has written so far."""
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+    def require_alive(self) -> None:
+        """Do nothing while it lives. Raises RuntimeError with its log otherwise."""
+        if self.process.poll() is not None:
+            told = "\n".join(self.lines())
+            raise RuntimeError(f"the training ended with {self.process.returncode}; its log:\n{told}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moment:
+    """busy_s, own_s: what all cores have been at work since the machine started, and what of it was for us."""
+
+    at_s: float
+    busy_s: float
+    own_s: float
 
 
 Phases = Mapping[str, Sequence[Phase]]
+_Span = tuple[_Moment, _Moment]
 _USUAL = Lengths(rounds=5, phase_s=25.0, pace=40.0)
 _QUICK = Lengths(rounds=1, phase_s=2.0, pace=40.0)
 
@@ -75,17 +112,22 @@ def measure(lengths: Lengths) -> Phases:
     # Below the checkout, for /tmp may be no disk.
     with tempfile.TemporaryDirectory(dir=_CHECKOUT, prefix=".latency-") as name, ExitStack() as stack:
         directory = Path(name)
-        loads = {
-            LIMITED: stack.enter_context(_load(directory / "limited", _limited)),
-            FREE: stack.enter_context(_load(directory / "free", _free)),
+        trainings = {
+            LIMITED: stack.enter_context(_training(directory / "limited", _limited)),
+            FREE: stack.enter_context(_training(directory / "free", _free)),
         }
         daemon = stack.enter_context(_daemon(directory))
-        spans = _phases(daemon, loads, lengths)
+        spans = _phases(daemon, trainings, lengths)
         samples = _notes(daemon, directory)
-    return {
-        kind: [Phase(samples=samples.between(start_s, end_s), busy=busy) for start_s, end_s, busy in spans[kind]]
-        for kind in spans
-    }
+    return {kind: [_phase(samples, span) for span in spans[kind]] for kind in spans}
+
+
+def _phase(samples: Samples, span: _Span) -> Phase:
+    start, end = span
+    seconds, own_s = end.at_s - start.at_s, end.own_s - start.own_s
+    others_s = end.busy_s - start.busy_s - own_s
+    within = samples.between(start.at_s, end.at_s)
+    return Phase(samples=within, own=own_s / seconds, others=others_s / seconds)
 
 
 def results(phases: Phases) -> list[Result]:
@@ -101,8 +143,8 @@ def _result(phases: Phases, kind: str) -> Result:
         ratio=ratio.value,
         target=_TARGET,
         better="lower",
-        ours=f"{_p99_ms(loaded):.2f} ms, {_busy(phases[kind])} cores busy",
-        reference=f"{_p99_ms(idle):.2f} ms idle, {_busy(phases[IDLE])} busy",
+        ours=f"{_p99_ms(loaded):.2f} ms, {_cores(phases[kind])}",
+        reference=f"{_p99_ms(idle):.2f} ms idle, {_cores(phases[IDLE])}",
         note=f"95 % interval {ratio.low:.3g} .. {ratio.high:.3g} over {len(idle)} rounds, "
         f"{sum(map(len, idle)):,} decisions idle",
     )
@@ -116,39 +158,39 @@ def _p99_ms(rounds: Sequence[Array]) -> float:
     return 1e3 * quantile(rounds, _SHARE)
 
 
-def _busy(phases: Sequence[Phase]) -> str:
-    return f"{np.mean([phase.busy for phase in phases]):.1f} of {len(os.sched_getaffinity(0))}"
+def _cores(phases: Sequence[Phase]) -> str:
+    own, others = (np.mean([getattr(phase, name) for phase in phases]) for name in ("own", "others"))
+    return f"{own:.1f} cores at work, {others:.1f} for others"
 
 
 # ---- the phases -------------------------------------------------------------------------------------------------
 def _phases(
-    daemon: subprocess.Popen[bytes], loads: Mapping[str, Load], lengths: Lengths
-) -> dict[str, list[tuple[float, float, float]]]:
-    """Beat for the daemon through all phases; returns start, end and busy cores of each phase by kind."""
-    kinds = [IDLE, *loads]
-    spans: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in kinds}
+    daemon: subprocess.Popen[bytes], trainings: Mapping[str, Training], lengths: Lengths
+) -> dict[str, list[_Span]]:
+    """Beat for the daemon through all phases; returns the start and end of each by kind."""
+    kinds = [IDLE, *trainings]
+    groups = [os.getpgrp(), *(training.process.pid for training in trainings.values())]
+    spans: dict[str, list[_Span]] = {kind: [] for kind in kinds}
     for number in range(lengths.rounds):
         # Each round turns the order round: what grows with time falls on all kinds alike.
         for kind in kinds if number % 2 == 0 else reversed(kinds):
-            with _going(loads.get(kind)):
+            with _going(trainings.get(kind)):
                 _beat(daemon, lengths.pace, _SETTLE_S)
-                start_s, busy_s = time.monotonic(), _busy_s()
+                start = _moment(groups)
                 _beat(daemon, lengths.pace, lengths.phase_s)
-                end_s = time.monotonic()
-                spans[kind].append((start_s, end_s, (_busy_s() - busy_s) / (end_s - start_s)))
+                spans[kind].append((start, _moment(groups)))
     return spans
 
 
 @contextmanager
-def _going(load: Load | None) -> Iterator[None]:
-    """Let a training go on for the while."""
-    if load is not None:
-        os.killpg(load.pid, signal.SIGCONT)
+def _going(training: Training | None) -> Iterator[None]:
+    """Let a training go on for the while; None is none."""
+    if training is None:
+        yield
+        return
+    training.let_go()
     yield
-    if load is not None:
-        if load.poll() is not None:
-            raise RuntimeError(f"the training ended with {load.returncode}; its errors stand above")
-        os.killpg(load.pid, signal.SIGSTOP)
+    training.hold()
 
 
 def _beat(daemon: subprocess.Popen[bytes], pace: float, seconds: float) -> None:
@@ -163,16 +205,28 @@ def _beat(daemon: subprocess.Popen[bytes], pace: float, seconds: float) -> None:
         pipe.flush()
 
 
-def _busy_s() -> float:
-    """Return the seconds that all cores together have been at work since the machine started."""
+def _moment(groups: Sequence[int]) -> _Moment:
+    """Return what the cores have done by now. groups: of processes, that are ours."""
     with open("/proc/stat", encoding="ascii") as file:  # noqa: PTH123 - its first line
         user, nice, system, _idle, _waiting, irq, softirq = map(int, file.readline().split()[1:8])
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+    tick_s = 1.0 / os.sysconf("SC_CLK_TCK")
+    busy_s = (user + nice + system + irq + softirq) * tick_s
+    own_s = sum(ticks for group, ticks in _processes() if group in groups) * tick_s
+    return _Moment(at_s=time.monotonic(), busy_s=busy_s, own_s=own_s)
+
+
+def _processes() -> Iterator[tuple[int, int]]:
+    """Yield the group of every process, and the ticks that it has had a core."""
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            # "pid (name) state ppid group ...": the name may hold anything; user and system time are fields 14 and 15.
+            fields = place.read_text(encoding="ascii").rpartition(")")[2].split()
+            yield int(fields[2]), int(fields[11]) + int(fields[12])
 
 
 # ---- the processes ----------------------------------------------------------------------------------------------
 @contextmanager
-def _load(directory: Path, launch: Launch) -> Iterator[Load]:
+def _training(directory: Path, launch: Launch) -> Iterator[Training]:
     """Run a training in `directory` that learns by now and is held still. launch: returns the command that runs it."""
     directory.mkdir()
     log = directory / "log"
@@ -184,12 +238,14 @@ def _load(directory: Path, launch: Launch) -> Iterator[Load]:
         stdout=subprocess.DEVNULL,
         process_group=0,  # as daemon/retrain_child.py does, which says why it is no session
     )
+    training = Training(process=process, log=log)
     try:
-        _await_learning(process, log)
-        os.killpg(process.pid, signal.SIGSTOP)
-        yield process
+        _await_learning(training)
+        training.hold()
+        yield training
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended by itself, which was told
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         cast("IO[bytes]", process.stdin).close()
 
@@ -202,13 +258,13 @@ def _free(command: list[str], log: Path) -> list[str]:
     return ["sh", "-c", 'exec "$@" >"$0" 2>&1', str(log), *command]
 
 
-def _await_learning(process: Load, log: Path) -> None:
-    give_up_s, wanted = time.monotonic() + _PATIENCE_S, len(os.sched_getaffinity(0))
-    while time.monotonic() < give_up_s and process.poll() is None:
-        if log.exists() and log.read_text().splitlines().count(LEARNS) == wanted:
-            return
+def _await_learning(training: Training) -> None:
+    give_up_s = time.monotonic() + _PATIENCE_S
+    while training.lines().count(LEARNS) < len(os.sched_getaffinity(0)):
+        training.require_alive()
+        if time.monotonic() > give_up_s:
+            raise RuntimeError(f"the training does not learn within {_PATIENCE_S:g} s")
         time.sleep(0.1)
-    raise RuntimeError(f"the training does not learn; its log:\n{log.read_text() if log.exists() else ''}")
 
 
 @contextmanager

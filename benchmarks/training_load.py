@@ -1,8 +1,8 @@
 """`python -m benchmarks.training_load DIR`: training on every core, as a retraining does it, until it is ended.
 
 A process per core practises one member after another: `training.member` in the `improved` preset over the candles of
-the other benchmarks, with replay buffer, a checkpoint every twenty seconds and all else that a run writes, below DIR. Priorities
-are left as the one who starts it has set them. Each process prints a line once its first member learns.
+the other benchmarks, with replay buffer, a checkpoint every twenty seconds and all else that a run writes, below DIR.
+Priorities are left as the one who starts it has set them. Each process prints a line once its first member learns.
 """
 
 import os

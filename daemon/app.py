@@ -37,6 +37,7 @@ from daemon.journal_restored import clear_marker
 from daemon.log_sink import LogSink
 from daemon.logs import Logs, LogStream, RotatingFile, configure_logging
 from daemon.metrics import MetricsSink
+from daemon.model_life import Life
 from daemon.notify_systemd import SystemdNotifier
 from daemon.paths import journal_path
 from daemon.ports import Clock, Feed, FeedEvent, Sink
@@ -123,7 +124,7 @@ class App:
         self._listen_for_signals()
         async with AsyncExitStack() as stack:
             self._make_state_dir()
-            stack.callback(self._logs().close)
+            logs = self._logs(stack)
             bundle = load_model(self._config) if self._bundle is None else self._bundle
             account = self._account(stack)
             feed = make_feed(self._config, self._clock, None if account is None else account.budget)
@@ -134,7 +135,7 @@ class App:
             if opened is None:
                 _log.info("stopped", reason=self._reason, detail="before the account was opened")
                 return
-            watchers = self._watchers(feed.is_live)
+            watchers = self._watchers(feed.is_live, logs)
             url = await self._serve_http(stack, watchers)
             # What can be refused without the account has been: only now is there a file of it.
             journal, _ = open_or_restore(journal_path(self._config), self._clock, self._accept_recovery)
@@ -146,7 +147,7 @@ class App:
             self._warn_of_changed(bundle)
             setup = self._setup(opened)
             trader = make_trader(setup, bundle, self._config.daemon.initial_cash)
-            succession = self._succession(setup, bundle)
+            succession = self._succession(setup, bundle, watchers.metrics)
             watchers.sinks.append(Guarded(succession))
             companion = succession.companion
             recovered = recover(journal_path(self._config), trader, account_of(self._config), companion)
@@ -172,7 +173,7 @@ class App:
             self._show(stack, watchers, url)
             tell = _log.warning if recovered.mismatches else _log.info
             tell("recovered", decisions=recovered.memory.decisions, mismatches=recovered.mismatches, metrics=url)
-            self._announce(watchers.sinks, engine, bundle, recovered)
+            self._announce(watchers.sinks, engine, companion.life, recovered)
             if account is None:
                 await self._reopen(engine, feed.is_live)
             elif not await self._unless_stopped(account.start(engine, is_new=recovered.is_new)):
@@ -180,7 +181,7 @@ class App:
                 await engine.stop(self._reason)
                 return
             self._is_open = True
-            upkeep = Upkeep(self._config, self._clock, journal, engine)
+            upkeep = Upkeep(self._config, self._clock, journal, engine, watch=watchers.metrics)
             beside = [*upkeep.tasks(), *succession.tasks()]
             await self._trade(engine, events, watchers, account, beside, is_live=feed.is_live)
             if account is not None:
@@ -193,7 +194,7 @@ class App:
         opening = next(iter(journal_reader.read(journal_path(self._config), limit=1)))
         await succession.begin(engine, bundle.manifest.short_id, opening.at_ms)
 
-    def _succession(self, setup: Setup, bundle: Bundle) -> Succession:
+    def _succession(self, setup: Setup, bundle: Bundle, metrics: MetricsSink) -> Succession:
         config, retrain = self._config, self._config.retrain
         contenders = Contenders(config.strategy.model, config.market.timeframe, bundle)
         bounds = Bounds(
@@ -208,6 +209,7 @@ class App:
             environ=self._environ,
             make_id=lambda: self._generator.randbytes(8).hex(),
             overrides=self._overrides,
+            tell_next=metrics.set_next_retrain,
         )
 
     def _warn_of_changed(self, bundle: Bundle) -> None:
@@ -276,7 +278,7 @@ class App:
                 f"daemon.state_dir = {directory}: cannot be made ({error.strerror}); name a directory we may write"
             ) from error
 
-    def _logs(self) -> Logs:
+    def _logs(self, stack: AsyncExitStack) -> Logs:
         stream: LogStream = self._log_stream
         if self._has_view:
             # The screen belongs to the view; lines go beside the journal.
@@ -287,13 +289,15 @@ class App:
                 raise ConfigError(
                     f"daemon.state_dir: {path} cannot be written ({error.strerror}); name a directory we may write"
                 ) from error
-        return configure_logging(
+        logs = configure_logging(
             level=self._config.log.level,
             form=self._config.log.format,
             stream=stream,
             now_ms=self._clock.now_ms,
             redactor=Redactor(self._config.secrets()),
         )
+        stack.callback(logs.close)
+        return logs
 
     def _setup(self, instruments: Mapping[str, Any]) -> Setup:
         config = self._config
@@ -308,7 +312,7 @@ class App:
             first_sequence=self._clock.now_ms() // 1_000 if self._accept_recovery else 0,
         )
 
-    def _watchers(self, is_live: bool) -> _Watchers:
+    def _watchers(self, is_live: bool, logs: Logs) -> _Watchers:
         config, path = self._config, journal_path(self._config)
         pace = candle_interval_s(
             is_live=is_live,
@@ -323,6 +327,13 @@ class App:
             clock=self._clock,
             slippage_rate=config.cost_model().slippage_rate,
         )
+        metrics.set_limits(
+            config.risk_limits(),
+            config.strategy_parameters(),
+            drift=config.retrain.drift_limit,
+            candle_interval_s=pace,
+        )
+        metrics.at_scrape(lambda: metrics.count_dropped("log", logs.dropped))
         view = None
         if self._has_view:
             view = self._view = TerminalView(self._console, self._clock, journal=str(path))
@@ -375,8 +386,8 @@ class App:
         await http.start()
         return http.url
 
-    def _announce(self, sinks: Sequence[Sink], engine: Engine, bundle: Bundle, recovered: Recovered) -> None:
-        trader, config = engine.trader, self._config
+    def _announce(self, sinks: Sequence[Sink], engine: Engine, life: Life, recovered: Recovered) -> None:
+        trader, config, model = engine.trader, self._config, engine.model
         windows = [f.missing_until_full for f in trader.features.values() if isinstance(f, FeatureWindow)]
         started = Started(
             instance=config.daemon.instance,
@@ -385,8 +396,8 @@ class App:
             symbols=config.market.symbols,
             timeframe=config.market.timeframe,
             quote=trader.setup.instruments[config.market.symbols[0]].quote,
-            model_id=bundle.manifest.short_id,
-            members=len(bundle.manifest.members),
+            model_id=model.id,
+            members=model.members,
             cash=config.daemon.initial_cash,
             resumed=not recovered.is_new,
             decisions=recovered.memory.decisions,
@@ -397,6 +408,8 @@ class App:
             orders=tuple(engine.memory.orders.values()),
             exchange=config.exchange.id if config.market.source == "exchange" else "",
             money=money_of(config) if config.is_live else "",
+            life=life,
+            seen_until_ms=model.seen_until_ms,
         )
         for sink in sinks:
             sink.publish(started)
@@ -416,9 +429,11 @@ class App:
         *,
         is_live: bool,
     ) -> None:
+        metrics = watchers.metrics
+        metrics.at_scrape(lambda: metrics.set_feed_age(engine.feed_age_s))
         trading = asyncio.create_task(engine.run(events))
         helpers = [
-            asyncio.create_task(self._measure_lag(watchers.metrics)),
+            asyncio.create_task(self._measure_lag(metrics)),
             asyncio.create_task(self._feed_watchdog(watchers)),
             *beside,
         ]
@@ -430,9 +445,8 @@ class App:
             await asyncio.wait({trading, stopping, *helpers, *venue}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._notifier.stopping("ending")
-            await engine.quiesce(trading)
-            for task in (*helpers, stopping):
-                task.cancel()
+            await engine.quiesce(trading, helpers)
+            stopping.cancel()
             ended = [task for task in (trading, *helpers, *venue) if task.done()]
             if account is not None:
                 await account.end()

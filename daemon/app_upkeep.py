@@ -10,7 +10,8 @@ from daemon.config import Config
 from daemon.disk_room import DiskRoom, DiskWatch, Room, measure
 from daemon.engine import Engine
 from daemon.journal import SqliteJournal
-from daemon.journal_backup import JournalBackups, backup_directory
+from daemon.journal_backup import Backup, BackupResult, JournalBackups, backup_directory
+from daemon.metrics import MetricsSink
 from daemon.paths import journal_path
 from daemon.ports import Clock
 
@@ -27,8 +28,10 @@ class Upkeep:
         journal: SqliteJournal,
         engine: Engine,
         look: Callable[[Path], DiskRoom] = measure,
+        *,
+        watch: MetricsSink | None = None,
     ) -> None:
-        """look: returns how much room a directory's disk has."""
+        """look: returns how much room a directory's disk has.  watch: told of room and copies."""
         path = journal_path(config)
         self._journal = journal
         self._engine = engine
@@ -38,7 +41,9 @@ class Upkeep:
         self._backups = JournalBackups(
             path, backup_directory(path), config.journal.keep, clock, every_s=self._backup_every_s
         )
+        self._backups.tell = self._on_backup
         self._disk = DiskWatch(path.parent, clock, self._on_room, look)
+        self._metrics = watch
         journal.on_low = self._on_low
 
     def tasks(self) -> Sequence[asyncio.Task[None]]:
@@ -57,7 +62,13 @@ class Upkeep:
         if self._backup_every_s > 0.0:
             await self._backups.attempt()
 
+    def _on_backup(self, result: BackupResult) -> None:
+        if self._metrics is not None:
+            self._metrics.count_backup(result.at_ms if isinstance(result, Backup) else None)
+
     def _on_room(self, seen: DiskRoom) -> None:
+        if self._metrics is not None:
+            self._metrics.set_disk(free_bytes=seen.free, size_bytes=seen.total)
         if not self._disk.allows_entries:
             self._on_low(f"{seen.free >> 20} MiB are free on the journal's disk")
         elif seen.room is Room.PLENTY and self._journal.is_low:

@@ -108,9 +108,10 @@ class Companion:
                 self._compare(self._trial, marked, outcomes)
 
     def _look_at_votes(self, outcomes: Sequence[Outcome]) -> None:
-        if any(outcome.votes is None and outcome.sight.observation is not None for outcome in outcomes):
+        asked = [outcome for outcome in outcomes if outcome.sight.observation is not None]
+        if any(outcome.votes is None for outcome in asked):
             self.fault = "it had no votes on a full window"
-        elif self.life.phase is not Phase.WATCH:
+        elif asked and self.life.phase is not Phase.WATCH:
             self.fault = ""
 
     def _measure(self, group: CandleGroup, outcomes: Sequence[Outcome]) -> None:
@@ -118,10 +119,15 @@ class Companion:
         if self._drift is None or not rows:
             return
         self._drift.update(rows)
-        joint, limit = self._drift.joint, self._bounds.drift_limit
-        beyond = is_beyond(joint, limit, was=self.is_drifted)
-        if beyond != self.is_drifted:
+        joint, limit, was = self._drift.joint, self._bounds.drift_limit, self._was_drifted()
+        beyond = is_beyond(joint, limit, was=was)
+        if beyond != was:
             self._waiting.append(of_drift(joint, limit, group.candles[0].close_ms, is_beyond=beyond))
+
+    def _was_drifted(self) -> bool:
+        """Tell what was said last; in recovery it may wait, where the limit was another one when the candles came."""
+        said = (record.payload["is_beyond"] for record in reversed(self._waiting) if record.kind == "drift")
+        return next(said, self.is_drifted)
 
     def _compare(self, trial: _Trial, marked: Marked, outcomes: Sequence[Outcome]) -> None:
         test, lead = trial.test, trial.lead
@@ -220,13 +226,21 @@ class Companion:
 
     def apply(self, record: Record) -> None:
         """Take a record that is on disk. Raises StrategyError for one that cannot be read."""
-        if self._waiting and self._waiting[0].kind == record.kind:
-            del self._waiting[0]  # in recovery: what was worked out again was written before
+        self._forget(record.kind)
         match record.kind:
             case "drift":
                 self.is_drifted = bool(record.payload["is_beyond"])
             case "model":
                 self._step(record.payload)
+
+    def _forget(self, kind: str) -> None:
+        """Let go, in recovery, of what was worked out again and stands in the journal, up to this kind.
+
+        What came before it and was not written then, as another machine may round otherwise, is not written now.
+        """
+        kinds = [waiting.kind for waiting in self._waiting]
+        if kind in kinds:
+            del self._waiting[: kinds.index(kind) + 1]
 
     def _step(self, payload: Mapping[str, Any]) -> None:
         self._life = self.life.after(payload)
@@ -276,6 +290,7 @@ class Companion:
             "life": self.life.to_json(),
             "fault": self.fault,
             "is_drifted": self.is_drifted,
+            "missing": self._missing,
             "trial": None if trial is None else _trial_json(trial),
             "drift": None if drift is None else drift.state(),
         }
@@ -288,7 +303,7 @@ class Companion:
             self._follow_drift(self.life.serving)
             if self._drift is not None:
                 self._drift.restore(stored["drift"])
-        trial = stored["trial"]
+        self._missing, trial = stored["missing"], stored["trial"]
         if trial is None:
             return
         self._begin_trial(trial["old"], trial["new"], trial["test"]["plan"])

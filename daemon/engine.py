@@ -117,16 +117,25 @@ class Engine:
         self._lock = asyncio.Lock()
         self._count = _Counters()
 
+    @property
+    def feed_age_s(self) -> float | None:
+        """Seconds since a live feed last brought news, None for any other feed."""
+        return self._watch.age_s if self._is_live else None
+
     async def run(self, events: AsyncIterator[FeedEvent]) -> None:
         """Take events until the feed ends."""
         async for event in events:
             async with self._lock:
                 await self._take(event)
 
-    async def quiesce(self, running: asyncio.Task[None]) -> None:
-        """End `run`, never in the middle of an event."""
+    async def quiesce(self, running: asyncio.Task[None], beside: Iterable[asyncio.Task[None]] = ()) -> None:
+        """End `run`, and those `beside` that ask the engine for something, never in the middle of a step.
+
+        What the journal holds and the state has not taken in would be missing from the last checkpoint.
+        """
         async with self._lock:
-            running.cancel()
+            for task in (running, *beside):
+                task.cancel()
         await asyncio.wait({running})
 
     async def _take(self, event: FeedEvent) -> None:

@@ -24,6 +24,11 @@ class FeedWatch:
         """True when nothing must be bought: the feed is not well by its own word, or by ours."""
         return self.is_silent or self._told.health is not FeedHealth.LIVE
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since the last news, or since we began when there was none."""
+        return self._clock.monotonic_s() - self._heard_s
+
     def told(self, status: FeedStatus) -> None:
         """Note what the feed says about itself."""
         self._told = status

@@ -4,8 +4,8 @@ Names carry the prefix `sacd_` and base units; every label has a closed set of v
 start, so that a rate is never missing its first step. `python -m daemon.metrics` prints the table in docs/metrics.md.
 """
 
-import platform
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, generate_latest
@@ -27,8 +27,10 @@ from daemon.events import (
     Stopped,
 )
 from daemon.metrics_catalogue import Catalogue
+from daemon.metrics_limits import LIMITS, LimitMetrics
 from daemon.metrics_live import CHANGES, STEPS, LiveMetrics
 from daemon.metrics_models import OUTCOMES, SIDES, ModelMetrics
+from daemon.metrics_process import COMMANDS, COPIES, QUEUES, ProcessMetrics
 from daemon.model_life import Cause, Phase
 from daemon.ports import (
     Clock,
@@ -44,10 +46,9 @@ from daemon.ports import (
 )
 from daemon.vote_watch import saturated
 from strategy.order import Order, OrderKind, OrderState, Side
+from strategy.parameters import RiskLimits, StrategyParameters
 from strategy.portfolio import Portfolio
 from strategy.risk import Approved, Hold, Refused, RiskState, TradingState, Verdict, VerdictReason
-
-COMMANDS = ("pause", "resume", "flatten")
 
 _VERDICTS = ("approved", "hold", "refused")
 _ARRIVALS = ("live", "backfill")
@@ -56,11 +57,9 @@ _SYMBOL_RESTRICTIONS = ("halted", "market_closed")
 _RESULTS = ("won", "lost")
 _THAN_MODEL = ("worse", "better")
 
-# Upper bounds of histograms, chosen around what was measured: a commit takes 0.2 ms, a decision below 1 ms.
+# Upper bounds of histograms, chosen around what was measured: a decision takes less than 1 ms.
 _LAG_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _DECISION_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
-_COMMIT_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
-_LOOP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _SLIPPAGE = (-0.005, -0.002, -0.001, -0.0005, 0.0, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)
 
 
@@ -90,14 +89,16 @@ class MetricsSink:
         self._orders = _Orders(catalogue, symbols, slippage_rate)
         self._live = LiveMetrics(catalogue, symbols, clock)
         self._account = _Account(catalogue)
-        self._daemon = _Daemon(catalogue, version)
+        self._limits = LimitMetrics(catalogue)
+        self._process = ProcessMetrics(catalogue, version)
+        self._refreshers: list[Callable[[], None]] = []
         self.rows = tuple(catalogue.rows)
 
     def publish(self, event: Event) -> None:  # noqa: C901, PLR0912  # one case per event, nothing else
         """Take an event of the engine."""
         match event:
             case Started():
-                self._daemon.start(event)
+                self._process.start(event)
                 self._models.start(event)
                 self._account.mark(event.portfolio, event.risk, None)
                 self._live.start(event.orders)
@@ -115,9 +116,9 @@ class MetricsSink:
             case AccountMarked() | Stopped():
                 self._account.mark(event.portfolio, event.risk, event.hold_equity)
             case JournalWritten():
-                self._daemon.write(event)
+                self._process.write(event)
             case CommandTaken():
-                self._daemon.commands.labels(event.verb).inc()
+                self._process.commands.labels(event.verb).inc()
             case FeedStatus():
                 self._market.feed(event.health)
             case Gap():
@@ -147,15 +148,46 @@ class MetricsSink:
 
     def observe_loop_lag(self, seconds: float) -> None:
         """Take how much later than asked for the event loop woke a sleeper."""
-        self._daemon.loop_lag.observe(seconds)
+        self._process.loop_lag.observe(seconds)
 
     def set_next_retrain(self, at_ms: int | None) -> None:
         """Take when the schedule asks for the next retraining, None when it does not."""
         self._models.set_next_retrain(at_ms)
 
+    def set_limits(
+        self, risk: RiskLimits, strategy: StrategyParameters, *, drift: float, candle_interval_s: float
+    ) -> None:
+        """Take what other figures are held against; again when the configuration has changed.
+
+        drift: from which on nothing is bought, 0 for no limit.  candle_interval_s: after which the next candle is due.
+        """
+        self._limits.take(risk, strategy, drift=drift, candle_interval_s=candle_interval_s)
+
+    def set_feed_age(self, seconds: float | None) -> None:
+        """Take how long a live feed has been silent, None for any other feed."""
+        self._market.age.set(math.nan if seconds is None else seconds)
+
+    def set_disk(self, *, free_bytes: int, size_bytes: int) -> None:
+        """Take the room on the disk of the journal."""
+        self._process.set_disk(free_bytes, size_bytes)
+
+    def count_backup(self, made_ms: int | None) -> None:
+        """Take that a copy of the journal was made, proved sound at that moment; None for one that failed."""
+        self._process.count_backup(made_ms)
+
+    def count_dropped(self, queue: str, total: int) -> None:
+        """Take how many entries a bounded queue, one of QUEUES, has dropped since the process began."""
+        self._process.count_dropped(queue, total)
+
+    def at_scrape(self, refresh: Callable[[], None]) -> None:
+        """Have `refresh` called before every rendering, for what nobody tells when it changes."""
+        self._refreshers.append(refresh)
+
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format 0.0.4; takes a few milliseconds."""
         self._live.settle()
+        for refresh in self._refreshers:
+            refresh()
         return generate_latest(self._registry)
 
 
@@ -182,6 +214,7 @@ class _Market:
         )
         self._health = make.gauge("sacd_feed_health", "1 for the present health of the feed, else 0", "health")
         self._reconnects = make.counter("sacd_feed_reconnects_total", "Times the feed lost its stream")
+        self.age = make.gauge("sacd_feed_age_seconds", "Since a live feed last brought news; NaN for other feeds")
         self._feed: FeedHealth | None = None
         for symbol in symbols:
             for arrival in _ARRIVALS:
@@ -396,35 +429,6 @@ class _Account:
         self._turnover.set(risk.turnover_today)
 
 
-class _Daemon:
-    """The program itself."""
-
-    def __init__(self, make: Catalogue, version: str) -> None:
-        self._commit = make.histogram(
-            "sacd_journal_commit_seconds", "From handing records to the journal to having them on disk", _COMMIT_S
-        )
-        self._records = make.counter("sacd_journal_records_total", "Records written to the journal")
-        self.loop_lag = make.histogram("sacd_loop_lag_seconds", "How late the event loop wakes a sleeper", _LOOP_S)
-        self.commands = make.counter("sacd_commands_total", "Commands of an operator that were done", "verb")
-        for verb in COMMANDS:
-            self.commands.labels(verb)
-        build = make.info("sacd_build", "The program that runs", "version", "python")
-        build.info({"version": version, "python": platform.python_version()})
-        self._instance = make.info(
-            "sacd_instance", "What it was started as", "instance", "mode", "source", "timeframe", "quote"
-        )
-        self._started = make.gauge("sacd_started_timestamp_seconds", "When it was ready for the first candle")
-
-    def start(self, event: Started) -> None:
-        names = ("instance", "mode", "source", "timeframe", "quote")
-        self._instance.info({name: getattr(event, name) for name in names})
-        self._started.set(event.at_ms / 1_000)
-
-    def write(self, event: JournalWritten) -> None:
-        self._commit.observe(event.seconds)
-        self._records.inc(event.records)
-
-
 # ---- the table --------------------------------------------------------------------------------------------------
 _HEAD = """# Metrics
 
@@ -456,13 +460,16 @@ Values of labels:
 - `side` of `sacd_shadow_equity_quote`: {", ".join(SIDES)}
 - `side` of all others: {", ".join(Side)}
 - `than_model`: {", ".join(_THAN_MODEL)}
-- `result`: {", ".join(_RESULTS)}
+- `result` of `sacd_round_trips`: {", ".join(_RESULTS)}
 - `by` of `sacd_trading_restricted`: {", ".join(_RESTRICTIONS)}
 - `by` of `sacd_symbol_restricted`: {", ".join(_SYMBOL_RESTRICTIONS)}
 - `kind` of `sacd_orders_total`: {", ".join(OrderKind)}
 - `kind` of `sacd_external_changes_total`: {", ".join(CHANGES)}
 - `step`: {", ".join(STEPS)}
 - `verb`: {", ".join(COMMANDS)}
+- `limit`: {", ".join(LIMITS)}
+- `queue`: {", ".join(QUEUES)}
+- `result` of `sacd_journal_backups_total`: {", ".join(COPIES)}
 
 Beside these stand the usual `process_*` metrics (CPU, memory, open files, start time) of the Prometheus client
 library. They need `/proc/stat`: under systemd with `ProcSubset=pid` they are absent.

@@ -28,7 +28,9 @@ class ModelMetrics:
         self._features = tuple(drift.labels(name) for name in FEATURE_NAMES)
         for gauge in self._features:
             gauge.set(math.nan)
-        self._joint = make.gauge("sacd_drift_joint", "How far the market lies from the training candles in all features together")
+        self._joint = make.gauge(
+            "sacd_drift_joint", "How far the market lies from the training candles in all features together"
+        )
 
     def start(self, event: Started) -> None:
         """Take where the ensembles stand when the daemon is ready."""
@@ -87,7 +89,8 @@ class _Serving:
         self._model = make.info("sacd_model", "The ensemble that serves", "id")
         self._members = make.gauge("sacd_model_members", "Members of the ensemble that serves")
         self._until = make.gauge(
-            "sacd_model_trained_until_timestamp_seconds", "End of the candles that the ensemble that serves was made from"
+            "sacd_model_trained_until_timestamp_seconds",
+            "End of the candles that the ensemble that serves was made from",
         )
         self._since = make.gauge("sacd_model_serving_since_timestamp_seconds", "When the ensemble that serves began to")
         self._pinned = make.gauge("sacd_model_pinned", "1 while no other ensemble takes its place by itself, else 0")
@@ -137,7 +140,8 @@ class _Retrains:
         )
         self._failures = make.gauge("sacd_retrain_failures_in_a_row", "Retrainings that failed since one did not")
         self.next = make.gauge(
-            "sacd_retrain_next_timestamp_seconds", "When the schedule asks for the next retraining; NaN without a schedule"
+            "sacd_retrain_next_timestamp_seconds",
+            "When the schedule asks for the next retraining; NaN without a schedule",
         )
         self._duration = make.gauge(
             "sacd_retrain_duration_seconds", "From request to result, of the newest retraining that ended in this run"

@@ -53,7 +53,7 @@ class Outcome(StrEnum):
     CANDIDATE = "candidate"
     """It passed the gate and goes into shadow."""
     KEPT = "kept"
-    """The gate refused it, or it lost in shadow: the incumbent stays."""
+    """The gate refused it, it lost in shadow, or another ensemble was put in place meanwhile."""
     PROMOTED = "promoted"
     FAILED = "failed"
     """There was no ensemble to judge: the trainer crashed, hung, ran out of memory, disk or candles."""
@@ -269,8 +269,8 @@ def _swapping(life: Life, payload: Mapping[str, Any]) -> Life:
 
 def _serving(life: Life, payload: Mapping[str, Any]) -> Life:
     model, cause = payload["model"], Cause(payload["cause"])
-    if model == life.candidate and _is_of_newest(life):
-        life = _retrain_ended(life, payload, Outcome.PROMOTED, payload["detail"])
+    if _is_of_newest(life):
+        life = _shadow_ended(life, payload)
     return replace(
         life,
         serving=model,
@@ -282,6 +282,14 @@ def _serving(life: Life, payload: Mapping[str, Any]) -> Life:
         swap=None,
         is_pinned=life.is_pinned and cause is Cause.FOUND,
     )
+
+
+def _shadow_ended(life: Life, payload: Mapping[str, Any]) -> Life:
+    """Return the life once the candidate of the newest retraining serves, or another one in its stead."""
+    model = payload["model"]
+    if model == life.candidate:
+        return _retrain_ended(life, payload, Outcome.PROMOTED, payload["detail"])
+    return _retrain_ended(life, payload, Outcome.KEPT, f"{model} was put in place while it was in shadow")
 
 
 def _swap_failed(life: Life, _payload: Mapping[str, Any]) -> Life:

@@ -23,6 +23,8 @@ class Standing(StrEnum):
     SHADOW = "shadow"
     KEPT = "kept"
     """The incumbent was kept: the gate refused it, or it lost in shadow."""
+    CUT_SHORT = "cut short"
+    """Another ensemble was put in place while it was in shadow."""
     FAILED = "failed"
     """There was nothing to judge."""
     SWAP_FAILED = "swap failed"
@@ -181,6 +183,7 @@ class _History:
     def _serves(self, payload: Mapping[str, Any]) -> None:
         model, former, cause = payload["model"], self._serving, Cause(payload["cause"])
         self._serving = model
+        self._turn(self._tried_beside(model), payload, Standing.CUT_SHORT, f"{model} was put in place")
         if cause is Cause.ROLLBACK:
             self._turn(self._serving_row(former), payload, Standing.ROLLED_BACK, payload["detail"])
             again = self._last(lambda row: row.model == model and row.standing in _LEFT)
@@ -226,6 +229,16 @@ class _History:
             turn = Turn(at_ms=payload["at_ms"], standing=standing, reason=reason)
             self.rows[at] = replace(self.rows[at], turns=(*self.rows[at].turns, turn))
 
+    def _tried_beside(self, model: str) -> int | None:
+        """Return the row that is in shadow and not of `model`; a swap that failed leaves it there."""
+        return self._last(
+            lambda row: (
+                row.model != model
+                and row.standing in _IN_SHADOW
+                and any(turn.standing is Standing.SHADOW for turn in row.turns)
+            )
+        )
+
     def _serving_row(self, model: str) -> int | None:
         return self._last(lambda row: row.model == model and row.standing in _SERVING)
 
@@ -240,6 +253,7 @@ _TRAINED = {
     Outcome.FAILED: Standing.FAILED,
 }
 _WAITING = frozenset({Standing.PASSED, Standing.SHADOW, Standing.SWAP_FAILED})
+_IN_SHADOW = frozenset({Standing.SHADOW, Standing.SWAP_FAILED})
 _SERVING = frozenset({Standing.WATCH, Standing.SERVES, Standing.ROLLBACK_FAILED})
 _LEFT = frozenset({Standing.REPLACED, Standing.ROLLED_BACK})
 

@@ -55,7 +55,8 @@ class ModelsStatus:
     """Which ensemble serves, which is tried, and what became of the retrainings; ids are short, "" for none.
 
     since_ms: when the present one began to serve.  next_retrain_ms: None without a schedule.  drift: None while it is
-    not known.  progress: what a running trainer tells, in words.
+    not known.  progress: what a running trainer tells, in words.  fault: why the one that serves had no votes, "" while
+    it has.
     """
 
     serving: str
@@ -70,6 +71,7 @@ class ModelsStatus:
     next_retrain_ms: int | None = None
     drift: DriftStatus | None = None
     progress: str | None = None
+    fault: str = ""
 
     @classmethod
     def of(
@@ -81,6 +83,7 @@ class ModelsStatus:
         next_retrain_ms: int | None = None,
         drift: DriftStatus | None = None,
         progress: str | None = None,
+        fault: str = "",
     ) -> "ModelsStatus":
         """Return it of a life.
 
@@ -100,6 +103,7 @@ class ModelsStatus:
             next_retrain_ms=next_retrain_ms,
             drift=drift,
             progress=progress,
+            fault=fault,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -117,6 +121,7 @@ class ModelsStatus:
             "next_retrain_ms": self.next_retrain_ms,
             "drift": None if self.drift is None else self.drift.to_json(),
             "progress": self.progress,
+            "fault": self.fault,
         }
 
 

@@ -23,6 +23,7 @@ _STANDINGS: Mapping[Standing, tuple[str, str]] = {
     Standing.PASSED: ("passed the gate", ""),
     Standing.SHADOW: ("in shadow", ""),
     Standing.KEPT: ("incumbent kept", ""),
+    Standing.CUT_SHORT: ("cut short", ""),
     Standing.FAILED: ("failed", "yellow"),
     Standing.SWAP_FAILED: ("could not be put in place", "red"),
     Standing.WATCH: ("promoted", "green"),
@@ -49,6 +50,8 @@ def facts_table(facts: Iterable[tuple[str, str | Text]]) -> Table:
 def models_facts(told: Mapping[str, Any]) -> Iterator[tuple[str, str | Text]]:
     """Yield what is to say of the object `models` of `sacd status --json`."""
     yield "incumbent", _incumbent(told)
+    if told["fault"]:
+        yield "fault", Text(wording.one_line(told["fault"]), "red")
     if told["previous"]:
         yield "previous", told["previous"]
     if told["candidate"]:

@@ -15,12 +15,15 @@ from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler  # type: ignore[import-untyped]
 from apscheduler.triggers.cron import CronTrigger  # type: ignore[import-untyped]
+from apscheduler.triggers.date import DateTrigger  # type: ignore[import-untyped]
 from apscheduler.triggers.interval import IntervalTrigger  # type: ignore[import-untyped]
 
 from daemon.model_life import Life, Outcome
 from daemon.ports import Clock
 
-_HOUR_MS = 3_600_000
+_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
+_RAREST_MS = 9 * 366 * _DAY_MS
+"""No timetable leaves more between two moments: around 2100 the 29th of February comes after eight years."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SOME_DAY_MS = 1_704_067_200_000  # 2024-01-01: a cron expression that comes at all comes after it
 _CRON_FIELDS = 5
@@ -28,7 +31,7 @@ _LOOK_EVERY_S = 900.0
 """APScheduler waits for a time of day: set back, the machine's clock would keep it waiting."""
 _AGAIN_S = 60.0
 """A moment that could not be answered, for want of time or of a trainer, is offered again."""
-_SOONEST_S = 0.05
+_SOONEST_S = 0.001  # an interval of 0 is a second to APScheduler
 _MOST_DOUBLINGS = 20
 _JOB = "retrain"
 
@@ -110,7 +113,8 @@ def next_due(timetable: Timetable, past: Past, now_ms: int) -> Due | None:
 
     Of moments that were missed only the newest is made up for, at once. After a failure its moment is due again,
     `retry_hours` later and twice as long after each further one, unless the next moment comes before. A record that
-    lies further ahead than the schedule's own interval was made while the clock was wrong, and holds nothing up.
+    lies ahead by more than a day, and than the schedule's own interval, was made while the clock was wrong: it is as
+    good as none, and the newest moment is due.
     """
     trigger = timetable.trigger(now_ms)
     if trigger is None:
@@ -118,8 +122,8 @@ def next_due(timetable: Timetable, past: Past, now_ms: int) -> Due | None:
     next_ms = _after(trigger, now_ms)
     interval_ms = _after(trigger, next_ms) - next_ms
     since_ms = past.began_ms if past.answered_ms is None else past.answered_ms
-    if since_ms > now_ms + interval_ms:
-        since_ms = now_ms - interval_ms
+    if since_ms > now_ms + max(interval_ms, _DAY_MS):
+        since_ms = now_ms - _RAREST_MS
     trigger = timetable.trigger(since_ms)
     first_ms = _after(trigger, since_ms)
     if first_ms <= now_ms:
@@ -222,14 +226,18 @@ class RetrainSchedule:
             await self._ask(due)
 
     def _arm(self) -> None:
-        """Let APScheduler ring once the next moment has come. Its clock need not agree with ours: only spans count."""
+        """Let APScheduler ring when the next moment comes.
+
+        Its clock need not agree with ours: only the span counts. It rings once, for after a leap of the clock it would
+        go through all the times that it could have rung meanwhile, and everything else would wait.
+        """
         due, now_ms = next_due(self._timetable, self._past(), self._clock.now_ms()), self._clock.now_ms()
         if due is None:
             return
         wait_s = max((due.at_ms - now_ms) / 1_000, _SOONEST_S) if due != self._offered else _AGAIN_S
         self._scheduler.add_job(
             self._ring,
-            IntervalTrigger(seconds=wait_s, timezone=UTC),
+            DateTrigger(IntervalTrigger(seconds=wait_s, timezone=UTC).start_date),
             id=_JOB,
             replace_existing=True,
             max_instances=1,

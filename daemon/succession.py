@@ -16,7 +16,7 @@ from daemon.companion import Advice, Companion
 from daemon.config import Config
 from daemon.contenders import Contenders
 from daemon.engine import Engine
-from daemon.errors import ArtifactError, FatalError, SacdError
+from daemon.errors import ArtifactError, FatalError, NotArmed, SacdError
 from daemon.events import Event, ModelStep, ShadowMarked
 from daemon.model_life import (
     Cause,
@@ -40,12 +40,16 @@ from daemon.retrain_result import RetrainResult
 from daemon.run_record import run_record
 from daemon.serving import reference_of
 from daemon.succession_retrain import Retraining
+from strategy.errors import StrategyError
 from strategy.features import FEATURE_NAMES
 from strategy.sequential import TestPlan
 
 _LOOK_EVERY_S = 1.0
-_RETRY_S = 60.0
-"""Between two attempts at a swap that the disk refuses."""
+_RETRY_S, _MOST_RETRY_S = 60.0, 3_600.0
+"""After a swap that failed: twice as long after each further one, up to an hour."""
+_HOLDS_AFTER = 2
+"""Attempts to take back an ensemble that failed, after which nothing more is bought by it."""
+_WAYS_OUT = "let another one serve (`sacd models promote ID`)"
 _FARTHEST = 3
 """Features that a person is told of."""
 _log = structlog.get_logger()
@@ -64,10 +68,12 @@ class Succession:
         environ: Mapping[str, str],
         make_id: Callable[[], str],
         overrides: Mapping[str, Any] | None = None,
+        tell_next: Callable[[int | None], None] = lambda _at_ms: None,
     ) -> None:
         """Begin with what recovery fills in.
 
         environ: of the daemon, for trainers.  make_id: for requests.  overrides: what a person allowed for this run.
+        tell_next: told when the schedule asks for the next retraining, None without one, whenever that may change.
         """
         self.companion = companion
         self._config = config
@@ -84,14 +90,20 @@ class Succession:
             environ=environ,
             make_id=make_id,
         )
+        self._tell_next = tell_next
         self._woken = asyncio.Event()
+        self._changing = asyncio.Lock()
         self._not_before_s = 0.0
-        self._has_told = ""
+        self._failures = 0
+        self._held = ""
+        self._is_failing = False
+        self._told: dict[str, str] = {}
 
     def publish(self, event: Event) -> None:
         """Wake up for what may call for something."""
         if isinstance(event, ModelStep):
             self._retraining.rearm()
+            self._tell_next(self._retraining.next_ms)
         if isinstance(event, ModelStep | ShadowMarked):
             self._woken.set()
 
@@ -113,6 +125,7 @@ class Succession:
             step = of_serving(serving, life.serving, Cause.FOUND, self._clock.now_ms(), detail=detail, test=None)
             await self._note(step)
         await self._retraining.begin(began_ms)
+        self._tell_next(self._retraining.next_ms)
 
     def tasks(self) -> Sequence[asyncio.Task[None]]:
         """Begin to look after them, and return the tasks that do until they are cancelled."""
@@ -126,13 +139,17 @@ class Succession:
         await self._retraining.end()
 
     async def _run(self) -> None:
+        # Apart: what hinders a swap must not keep a trainer from being heard.
+        parts = {"ensembles": self._look_at_ensembles, "retraining": self._look_at_retraining}
         while True:
-            try:
-                await self._look()
-            except FatalError:
-                raise
-            except SacdError as error:
-                self._tell(str(error))
+            for name, look in parts.items():
+                try:
+                    await look()
+                except FatalError:
+                    raise
+                except SacdError as error:
+                    if self._is_news(name, str(error)):
+                        _log.error("succession_hindered", reason=str(error))
             await self._rest()
 
     async def _rest(self) -> None:
@@ -145,37 +162,67 @@ class Succession:
             waking.cancel()
         self._woken.clear()
 
-    def _tell(self, what: str) -> None:
-        """Log what goes on being wrong once."""
-        if what != self._has_told:
-            self._has_told = what
-            _log.error("succession_hindered", reason=what)
+    def _is_news(self, subject: str, said: str) -> bool:
+        """Tell whether that is not what was said of a subject last: what goes on being so is logged once."""
+        is_news = self._told.get(subject) != said
+        self._told[subject] = said
+        return is_news
 
     # ---- what is to be done -------------------------------------------------------------------------------------
-    async def _look(self) -> None:
-        life = self.companion.life
-        if life.swap is not None and self._may_try():
-            await self._carry_out(life.swap)
-        await self._heed()
+    async def _look_at_ensembles(self) -> None:
+        self._heed_fault()
+        async with self._changing:
+            await self._finish_swap()
+            await self._heed()
+
+    async def _look_at_retraining(self) -> None:
         result = await self._retraining.look()
         if result is not None:
-            await self._conclude(result)
+            async with self._changing:
+                await self._conclude(result)
         await self._retraining.heed_drift()
+
+    def _heed_fault(self) -> None:
+        """Say once that the serving ensemble fails, and once that it works again."""
+        serving, fault = self.companion.life.serving, self.companion.fault
+        if fault:
+            if not self._is_failing:
+                reason = self._running().trader.fault or fault
+                _log.error("ensemble_fails", model=serving, reason=reason, remedy=_WAYS_OUT)
+        elif self._is_failing:
+            _log.info("ensemble_votes_again", model=serving)
+        self._is_failing = bool(fault)
+
+    async def _finish_swap(self) -> None:
+        """Carry out what a former run began."""
+        swap = self.companion.life.swap
+        if swap is not None:
+            await self._carry_out(swap)
 
     async def _conclude(self, result: RetrainResult) -> None:
         """Write down how a retraining ended; a candidate goes into shadow in the same transaction."""
-        now_ms, outcome, reason = self._clock.now_ms(), result.outcome, result.reason
-        steps: list[Record] = []
-        if outcome is Outcome.CANDIDATE:
-            try:
-                steps = await self._into_shadow(result.candidate, request=result.request, scale=result.spread)
-            except ArtifactError as error:
-                outcome, reason = Outcome.FAILED, f"the candidate cannot serve: {error}"
+        if result.outcome is Outcome.CANDIDATE and self.companion.life.phase is Phase.WATCH:
+            return  # a person has just put another one in place: it waits, as it would have
+        now_ms, (outcome, reason, steps) = self._clock.now_ms(), await self._judged(result)
         ended = of_trained(
             result.request, outcome, now_ms, reason=reason, candidate=result.candidate, report=result.report
         )
         await self._note(ended, *steps)
         await self._retraining.clear()
+
+    async def _judged(self, result: RetrainResult) -> tuple[Outcome, str, Sequence[Record]]:
+        """Return how a retraining ended, why, and the steps that follow."""
+        life, candidate = self.companion.life, result.candidate
+        if result.outcome is not Outcome.CANDIDATE:
+            return result.outcome, result.reason, ()
+        if candidate in {life.serving, life.candidate}:
+            does = "serves" if candidate == life.serving else "is in shadow"
+            return Outcome.KEPT, f"it made {candidate} once more, which {does} already", ()
+        try:
+            steps = await self._into_shadow(candidate, request=result.request, scale=result.spread)
+        except (ArtifactError, StrategyError) as error:
+            return Outcome.FAILED, f"the candidate cannot be tried: {error}", ()
+        return result.outcome, result.reason, steps
 
     def _may_try(self) -> bool:
         return self._clock.monotonic_s() >= self._not_before_s
@@ -189,10 +236,14 @@ class Succession:
                 await self._note(of_kept(life.candidate, self._clock.now_ms(), reason=why, figures=self._figures()))
             case Advice.CONFIRM:
                 await self._note(of_confirmed(life.serving, self._clock.now_ms(), figures=self._figures()))
-            case Advice.PROMOTE if not life.is_pinned and self._config.retrain.automatic and self._may_try():
+            case Advice.PROMOTE if life.is_pinned or not self._config.retrain.automatic:
+                if self._is_news("proved", life.candidate):
+                    hindrance = f"{life.serving} is pinned" if life.is_pinned else "[retrain] automatic is false"
+                    _log.warning("candidate_waits", model=life.candidate, proof=why, reason=hindrance)
+            case Advice.PROMOTE if self._may_try():
                 await self._promote_proved(life.candidate, why)
             case Advice.ROLL_BACK if life.previous and not life.is_pinned and self._may_try():
-                await self._swap(Swap(old=life.serving, new=life.previous, cause=Cause.ROLLBACK, detail=why))
+                await self._take_back(Swap(old=life.serving, new=life.previous, cause=Cause.ROLLBACK, detail=why))
             case Advice.PROMOTE | Advice.ROLL_BACK | Advice.WAIT:
                 pass
 
@@ -205,6 +256,35 @@ class Succession:
             return
         swap = Swap(old=self.companion.life.serving, new=candidate, cause=Cause.PROVED, detail=why)
         await self._swap(swap)
+
+    async def _take_back(self, swap: Swap) -> None:
+        """Let the former ensemble serve again; when that cannot be, the one that failed buys nothing more.
+
+        Live, the former one must be such that the next start accepts it: it may have served under a permission that
+        was withdrawn since, and an account that cannot be started again is worse than one that only sells.
+        """
+        try:
+            self._contenders.refuse_unswappable()
+            self._refuse_unready(swap.new)
+        except (ArtifactError, NotArmed) as error:
+            self._put_off()
+            await self._hold(swap, error)
+            raise
+        try:
+            await self._swap(swap)
+        except ArtifactError as error:
+            if self._failures >= _HOLDS_AFTER:
+                await self._hold(swap, error)
+            raise
+
+    async def _hold(self, swap: Swap, error: SacdError) -> None:
+        if self._held == swap.old:
+            return  # once: a person who resumes has seen it
+        self._held = swap.old
+        reason = f"{swap.detail}, and {swap.new} cannot take its place: {error}"
+        _log.error("paused_for_ensemble", model=swap.old, reason=reason, remedy=f"{_WAYS_OUT}, then `sacd resume`")
+        if not self._running().trader.risk.is_paused:
+            await self._running().command("pause", "models")
 
     def _refuse_unready(self, model: str) -> None:
         """Raise NotArmed for an ensemble that the next start would not let trade real money either."""
@@ -220,13 +300,17 @@ class Succession:
         await self._carry_out(swap)
 
     async def _carry_out(self, swap: Swap) -> None:
-        """Change the links, then what decides. Raises ArtifactError, with nothing changed, where it cannot be done."""
+        """Change the links, then what decides.
+
+        Raises ArtifactError or NotArmed, with nothing changed and that journalled, where it cannot be done.
+        """
         try:
             # In a thread: reading and checking takes longer than a candle may wait.
             bundle = await asyncio.to_thread(self._contenders.bundle, swap.new)
+            self._refuse_unready(swap.new)
             await asyncio.to_thread(set_current, self._contenders.registry, swap.new)
-        except ArtifactError as error:
-            self._not_before_s = self._clock.monotonic_s() + _RETRY_S
+        except (ArtifactError, NotArmed) as error:
+            self._put_off()
             await self._note(of_swap_failed(swap, self._clock.now_ms(), reason=str(error)))
             raise
 
@@ -235,6 +319,13 @@ class Succession:
 
         model = self._contenders.model(swap.new)
         await self._running().serve(model, reference_of(bundle), begun, self._of_serving(swap))
+        self._failures, self._not_before_s = 0, 0.0
+
+    def _put_off(self) -> None:
+        """Let what follows by itself wait, the longer the oftener it has failed."""
+        self._failures += 1
+        pause_s = min(_RETRY_S * 2.0 ** (self._failures - 1), _MOST_RETRY_S)
+        self._not_before_s = self._clock.monotonic_s() + pause_s
 
     def _of_serving(self, swap: Swap) -> Record:
         plan = None if swap.cause is Cause.ROLLBACK else self._watch_plan()
@@ -289,19 +380,21 @@ class Succession:
     # ---- what a person asks -------------------------------------------------------------------------------------
     async def command(self, verb: str, args: Mapping[str, Any]) -> str:
         """Do what a person asks of the ensembles; returns the effect in words. Raises SacdError."""
-        match verb:
-            case "retrain":
-                return await self._retraining.by_hand()
-            case "promote":
-                return await self._promote(_model_in(args))
-            case "rollback":
-                return await self._roll_back()
-            case "pin":
-                return await self._pin(is_pinned=not args.get("off", False))
-            case "shadow":
-                return await self._shadow(_model_in(args))
-            case _:
-                raise SacdError(f"unknown command {verb!r}")
+        if verb == "retrain":
+            return await self._retraining.by_hand()
+        async with self._changing:
+            await self._finish_swap()
+            match verb:
+                case "promote":
+                    return await self._promote(_model_in(args))
+                case "rollback":
+                    return await self._roll_back()
+                case "pin":
+                    return await self._pin(is_pinned=not args.get("off", False))
+                case "shadow":
+                    return await self._shadow(_model_in(args))
+                case _:
+                    raise SacdError(f"unknown command {verb!r}")
 
     async def _promote(self, model: str) -> str:
         life = self.companion.life
@@ -330,6 +423,8 @@ class Succession:
     async def _shadow(self, model: str) -> str:
         if model == self.companion.life.serving:
             raise SacdError(f"{model} serves already: there is nothing to compare it with")
+        if model == self.companion.life.candidate:
+            raise SacdError(f"{model} is in shadow already: to begin again would give chance another chance")
         if self.companion.life.phase is Phase.WATCH:
             raise SacdError(f"{self.companion.life.serving} is still watched beside the former one: wait for its end")
         await self._note(*await self._into_shadow(model))
@@ -346,6 +441,7 @@ class Succession:
             next_retrain_ms=self._retraining.next_ms,
             drift=None if drift is None else DriftStatus(joint=drift.joint, limit=limit, features=farthest(drift)),
             progress=self._retraining.progress,
+            fault=self.companion.fault,
         )
 
     async def _note(self, *steps: Record) -> None:

@@ -210,6 +210,12 @@ def ccxt_stays_in_its_place(use: Use, package: str, module: str) -> Iterator[str
         yield "ccxt imported at module level"
 
 
+def the_scheduler_stays_in_its_place(use: Use, package: str, module: str) -> Iterator[str]:
+    """APScheduler reads the clock itself: one file knows it, and decides by the time that it is given."""
+    if use.is_import and use.top == "apscheduler" and (package, module) != ("daemon", "schedule"):
+        yield "apscheduler outside daemon/schedule.py"
+
+
 def time_and_chance_come_from_outside(use: Use, package: str, module: str) -> Iterator[str]:
     """Same journal, same outcome: only daemon/clock.py reads the time, sleeps or draws; generators carry a seed.
 
@@ -239,6 +245,7 @@ USE_RULES = (
     strategy_is_pure,
     daemon_stays_small,
     ccxt_stays_in_its_place,
+    the_scheduler_stays_in_its_place,
     time_and_chance_come_from_outside,
 )
 

@@ -84,6 +84,7 @@ PLANTED = [
     ("training/feed_ccxt.py", "def f():\n    import ccxt", "ccxt outside"),
     ("daemon/engine.py", "def f():\n    import ccxt", "ccxt outside"),
     ("training/candles.py", "def f():\n    from ccxt import binance", "ccxt outside"),
+    ("daemon/engine.py", "def f():\n    import apscheduler.triggers.cron", "apscheduler outside"),
     ("daemon/feed_ccxt.py", FEED + "from daemon.broker_paper import B", "imports adapter daemon.broker_paper"),
     ("daemon/journal.py", "from daemon import metrics", "imports adapter daemon.metrics"),
     ("daemon/metrics.py", "from .journal import SqliteJournal", "imports adapter daemon.journal"),
@@ -116,6 +117,7 @@ ALLOWED = {
     "daemon/clock.py": "import time\nimport random\nfrom datetime import datetime\ntime.time()\ndatetime.now()",
     "daemon/feed_ccxt.py": FEED + "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import ccxt\n"
     "def f():\n    import ccxt.pro\nfrom daemon.feed_queue import Queue",
+    "daemon/schedule.py": "from apscheduler.triggers.cron import CronTrigger",
     "daemon/feed_queue.py": "class Queue:\n    def events(self): ...",
     "daemon/broker_paper.py": BROKER,
     "daemon/journal.py": "from strategy.order import Order\nfrom daemon.ports import Journal",

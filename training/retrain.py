@@ -34,6 +34,8 @@ from training.workers import LocalPool, Pool, stopped_by_signals
 
 _LEDGER = "trials.jsonl"
 _PASSES = 4  # of the candles that judge, see `examine`
+_LONGEST = 3_900
+"""Letters of a reason: the daemon takes 4,000."""
 
 
 def _say(line: str) -> None:
@@ -138,14 +140,14 @@ class _Stop:
             self.pool.stop()
 
     def check(self) -> None:
-        """Raise Interrupted when told to end, OutOfTime after the deadline."""
-        if self._is_asked:
-            raise Interrupted("told to end")
+        """Raise OutOfTime after the deadline, whoever else wants it to end; Interrupted when told to."""
         if self._is_late:
             raise OutOfTime(
                 f"deadline: it was not done by {minute(self._deadline_ms)} UTC: give it more hours, fewer steps or "
                 "more workers"
             )
+        if self._is_asked:
+            raise Interrupted("told to end")
 
     @property
     def _is_late(self) -> bool:
@@ -179,12 +181,13 @@ class _Job:
         report = {
             "data": story.data,
             "gate": [check.to_json() for check in story.gate],
-            "difference": None if story.difference is None else story.difference.to_json(),
+            "difference": _measured(story.difference),
             "trials": story.trials,
             "seconds": round(time.monotonic() - self._start_s, 3),
             "members": story.members,
             "notes": story.notes,
         }
+        reason = reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST]}..."
         self._means.say(f"{outcome}: {reason}")
         return Result(request=self._request.request, outcome=outcome, reason=reason, candidate=candidate, report=report)
 
@@ -196,7 +199,6 @@ class _Job:
         plan = plan_of(incumbent.manifest, request)
         gathered = self._gather()
         self._story.notes += gathered.notes
-        self._story.data = _told(gathered, None)
         seen_to_ms = incumbent.manifest.training.end_ms
         split = split_of(gathered.tables, seen_to_ms, request.holdout_days, request.at_ms)
         self._story.data = _told(gathered, split)
@@ -285,6 +287,11 @@ def _exam(incumbent: Bundle, gathered: Gathered, split: Split) -> Exam:
     return exam_of(gathered.tables, setup, split)
 
 
+def _measured(difference: Difference | None) -> dict[str, Any] | None:
+    """Return the difference for the report, None where it gives a shadow no scale."""
+    return None if difference is None or difference.spread is None else difference.to_json()
+
+
 def _compatible(fault: str) -> Check:
     return Check(
         name="compatible",
@@ -313,15 +320,14 @@ def _trial(incumbent: Bundle, candidate: Bundle, exam: Exam, split: Split) -> Tr
     )
 
 
-def _told(gathered: Gathered, split: Split | None) -> dict[str, Any]:
+def _told(gathered: Gathered, split: Split) -> dict[str, Any]:
     tables = gathered.tables
-    end_ms = max(int(table.open_ms[-1]) + table.timeframe.span_ms for table in tables)
     return {
         "symbols": [table.symbol for table in tables],
         "start_ms": min(int(table.open_ms[0]) for table in tables),
-        "end_ms": end_ms if split is None else split.to_ms,
-        "practice_to_ms": None if split is None else split.practice_to_ms,
-        "holdout_from_ms": None if split is None else split.from_ms,
+        "practice_to_ms": split.practice_to_ms,
+        "holdout_from_ms": split.from_ms,
+        "end_ms": split.to_ms,
         "files": [{"name": file.name, "sha256": file.sha256} for file in gathered.files],
-        "days_unseen": None if split is None else round(split.days_unseen, 3),
+        "days_unseen": round(split.days_unseen, 3),
     }

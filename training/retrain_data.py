@@ -75,8 +75,9 @@ def gather(
     if found is not None:
         return found
     notes: list[str] = []
-    given = {symbol: _given(request, symbol, path) for symbol, path in request.data.items()}
-    say("reading the journal")
+    given = {symbol: _given(request, symbol, path) for symbol, path in _there(request, notes).items()}
+    if request.journal is not None:
+        say("reading the journal")
     traded = _traded(request, folder / _JOURNAL, limit_s)
     fetched = _fetched(request, given, folder / _FETCHED, say, make_venue) if request.fetch else {}
     say("putting the candles together")
@@ -98,6 +99,17 @@ def laid_over(under: CandleTable, over: CandleTable) -> tuple[CandleTable, int]:
 
 
 # ---- where candles come from ------------------------------------------------------------------------------------
+def _there(request: Request, notes: list[str]) -> dict[str, Path]:
+    """Return the files that are to be read; where an exchange is asked, one that is not there is done without."""
+    found = dict(request.data)
+    if request.fetch:
+        for symbol, path in request.data.items():
+            if not path.exists():
+                notes.append(f"{symbol}: {path} is not there: all of its candles were asked from {request.exchange}")
+                del found[symbol]
+    return found
+
+
 def _given(request: Request, symbol: str, path: Path) -> CandleTable:
     told, _ = guess_market(path)
     if told not in {None, symbol}:
@@ -168,7 +180,7 @@ def _wanted(request: Request, key: Key, given: CandleTable | None, folder: Path)
     path = request.data.get(key.symbol)
     if (folder / key.file).exists() or (folder / f".{key.file}.unfinished").exists():
         return Span()  # of a trainer that was interrupted: it goes on
-    if path is not None and path.name == key.file and _is_fetched(path, key):
+    if given is not None and path is not None and path.name == key.file and _is_fetched(path, key):
         shutil.copyfile(provenance_path(path), folder / provenance_path(path).name)
         shutil.copyfile(path, folder / path.name)
         return Span()

@@ -32,6 +32,8 @@ REFUSED = "request.refused.json"
 FORMAT = 1
 _LOCK, _WORK = "lock", "work"
 _PROGRESS_EVERY_S = 2.0
+_LONGEST = 400
+"""Letters of what is told of progress: the daemon takes no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +151,7 @@ class Exchange:
         now_s = self._now_s()
         if always or now_s - self._told_s >= _PROGRESS_EVERY_S:
             self._told_s = now_s
-            told = {"stage": stage, "done": done, "of": total, "words": words}
+            told = {"stage": stage, "done": done, "of": total, "words": words[:_LONGEST]}
             write_together({self.path / PROGRESS: _json(told)})
 
     def answered(self, request: Request) -> Mapping[str, Any] | None:

@@ -38,6 +38,8 @@ _DAYS_PER_YEAR = 365.0
 _DAY_MS = 86_400_000
 _DRAWS_AT_ONCE = 100  # so that years of days need no gigabytes
 _BASIS_POINTS = 1e4
+_ROUNDING = 1e-12
+"""A spread below this is what float64 leaves of equal growth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,8 @@ class Terms:
 class Difference:
     """By how much the new account grew more from one due decision to the next, accounts as a whole, in logarithms.
 
-    mean_bp: in basis points.  spread: standard deviation, None for fewer than two.  count: how many there are.
+    mean_bp: in basis points.  spread: standard deviation, > 0; None for fewer than two, and where the accounts never
+    differ.  count: how many there are.
     """
 
     mean_bp: float
@@ -141,8 +144,10 @@ def difference_of(old: Track, new: Track, strategy: StrategyParameters) -> Diffe
     gained = np.diff(np.log(new.equity[1:][is_due]) - np.log(old.equity[1:][is_due]))
     if len(gained) < LEAST_DECISIONS:
         return Difference(mean_bp=0.0, spread=None, count=len(gained))
+    spread = float(np.std(gained, ddof=1))
+    is_one = spread <= _ROUNDING * (1.0 + abs(float(np.mean(gained))))
     return Difference(
-        mean_bp=float(np.mean(gained)) * _BASIS_POINTS, spread=float(np.std(gained, ddof=1)), count=len(gained)
+        mean_bp=float(np.mean(gained)) * _BASIS_POINTS, spread=None if is_one else spread, count=len(gained)
     )
 
 
@@ -217,12 +222,14 @@ def _dominant(track: Track) -> tuple[str, float | None]:
 
 
 def _decisions(difference: Difference) -> Check:
+    is_one = difference.spread is None and difference.count >= LEAST_DECISIONS
+    same = ", and the accounts never differed" if is_one else ""
     return Check(
         name="decisions",
         value=float(difference.count),
         threshold=float(LEAST_DECISIONS),
         passed=difference.spread is not None,
-        words=f"{counted(difference.count, 'decision')} can be compared (at least {LEAST_DECISIONS})",
+        words=f"{counted(difference.count, 'decision')} can be compared (at least {LEAST_DECISIONS}){same}",
     )
 
 

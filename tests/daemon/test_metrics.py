@@ -520,7 +520,7 @@ def test_the_program_tells_what_it_is_and_how_its_journal_and_loop_do() -> None:
     samples = scraped(metrics)
     python = ".".join(str(part) for part in sys.version_info[:3])
     assert value(samples, "sacd_build_info", version="0.1.0", python=python) == 1
-    labels = {"instance": "paper", "mode": "paper", "source": "exchange", "timeframe": "1h", "quote": "USDT"}
+    labels = {"account": "paper", "mode": "paper", "source": "exchange", "timeframe": "1h", "quote": "USDT"}
     assert value(samples, "sacd_instance_info", **labels) == 1
     assert value(samples, "sacd_started_timestamp_seconds") == 1_600_000_000.5
     assert value(samples, "sacd_journal_commit_seconds_count") == 1

@@ -105,6 +105,18 @@ def test_one_that_was_never_tried_can_be_promoted_by_hand() -> None:
     assert (row.origin, row.model, course(row)) == (Origin.HAND, OTHER, [("watch", "asked for by hand")])
 
 
+def test_a_shadow_ends_when_another_ensemble_is_put_in_place() -> None:
+    trying = (steps.found(), steps.requested(), *PROMOTED[:2])
+    by_hand = steps.serves(OTHER, OLD, Cause.HAND, detail="asked for by hand")
+    _, tried, other = rows(*trying, by_hand)
+    assert course(tried)[-1] == ("cut short", f"{OTHER} was put in place")
+    assert other.standing is Standing.WATCH
+    after_failure = rows(*trying, steps.swap_failed(Cause.PROVED), by_hand)
+    assert after_failure[1].standing is Standing.CUT_SHORT
+    untried = rows(steps.found(), steps.requested(), PROMOTED[0], by_hand)
+    assert untried[1].standing is Standing.PASSED
+
+
 def test_a_swap_that_failed_is_told_and_the_candidate_may_still_serve() -> None:
     trying = (steps.found(), steps.requested(), *PROMOTED[:2], steps.swap_failed(Cause.PROVED, "disk full"))
     assert course(rows(*trying)[1])[-1] == ("swap failed", "disk full")

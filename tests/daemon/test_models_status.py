@@ -91,6 +91,7 @@ def test_it_has_the_documented_form() -> None:
             "features": [{"name": "return_1", "distance": 3.1}, {"name": "flow_24", "distance": 2.0}],
         },
         "progress": "member 3 of 5",
+        "fault": "",
     }  # fmt: skip
 
 

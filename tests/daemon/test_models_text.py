@@ -131,6 +131,9 @@ def test_facts_say_nothing_of_what_there_is_not() -> None:
     bare = {
         "serving": "", "since_ms": 0, "previous": "", "phase": "steady", "pinned": False, "candidate": "",
         "shadow": None, "watch": None, "retrain": None, "next_retrain_ms": None, "drift": None, "progress": None,
+        "fault": "",
     }  # fmt: skip
     text = shown(facts_table(models_facts(bare)), 80)
     assert [line.rstrip() for line in text.splitlines()] == ["incumbent     none yet", "last retrain  none yet"]
+    failing = shown(facts_table(models_facts(bare | {"fault": "votes [nan]\x1b[2J"})), 80)
+    assert failing.splitlines()[1].rstrip() == "fault         votes [nan] [2J"

@@ -37,7 +37,7 @@ def child_of(
     place: Path,
     program: str,
     *,
-    seconds: float = 60.0,
+    seconds: float = 600.0,
     memory_mib: int = 4_096,
     grace_s: float = 10.0,
     clock: SystemClock | ManualClock | None = None,

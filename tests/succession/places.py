@@ -62,7 +62,7 @@ class PlantedPlace:
     def configure(self, **changes: Mapping[str, Any]) -> Path:
         """Write the configuration, with `changes` to its sections; returns its path."""
         start = datetime.fromtimestamp(self.start_ms / 1_000, UTC).isoformat()
-        sections: dict[str, Mapping[str, Any]] = {
+        sections: dict[str, Any] = {
             "market.file": {"start": start},
             "strategy": {**STRATEGY.to_json(), "model": str(self.registry / _CURRENT)},
             "risk": LIMITS.to_json(),

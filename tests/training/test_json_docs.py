@@ -26,6 +26,8 @@ from tests.daemon import test_commands_models as commands_models
 from tests.daemon.engines import make_rig
 from tests.daemon.test_app_status import Asked
 from tests.daemon.test_execution import many, stop
+from tests.daemon.test_journal_candles import RUN, groups
+from tests.daemon.test_journal_candles import write as write_journal
 from tests.fakes import model_steps as steps
 from tests.fakes.binance import walk
 from tests.fakes.clock import ManualClock
@@ -303,6 +305,12 @@ def test_journal_backup_and_restore(tmp_path: Path) -> None:
     restored = told_by("journal", "restore", "--journal", str(path), "--json")
     assert_documented("sacd journal restore --json", restored)
     assert (made["entries"], restored["entries"], restored["is_done"]) == (1, 1, True)
+
+
+def test_journal_candles(tmp_path: Path) -> None:
+    path = write_journal(tmp_path / "a.sqlite", [RUN, *groups(btc=[TABLE.candle(0)])])
+    words = ("journal", "candles", "--journal", str(path), "--out", str(tmp_path / "out"), "--json")
+    assert_documented("sacd journal candles --json", told_by(*words))
 
 
 def test_models_list(tmp_path: Path) -> None:

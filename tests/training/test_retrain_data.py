@@ -263,6 +263,15 @@ def test_without_a_file_all_is_asked_for_and_what_was_traded_on_counts(server: H
     assert table == restated(whole, 750)
 
 
+def test_a_file_that_is_still_to_be_made_is_done_without(server: Histories, tmp_path: Path) -> None:
+    path = tmp_path / "btcusdt-1h.parquet"
+    request, folder = asked(tmp_path / "place", [TABLE], fetch=True, exchange="binance", data={BTC: str(path)})
+    found = gather(request, folder, make_venue=venue_at(server))
+    assert found.tables == (shown(server),)
+    assert f"BTC/USDT: {path} is not there: all of its candles were asked from binance" in told(found)
+    assert not path.exists()
+
+
 def test_an_exchange_that_refuses_is_named(server: Histories, tmp_path: Path) -> None:
     request, folder = asked(tmp_path / "place", [TABLE], fetch=True, exchange="binance", symbols=[BTC, "ADA/USDT"])
     with pytest.raises(TrainingError, match="ADA/USDT: binance has no such market"):

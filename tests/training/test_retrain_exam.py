@@ -93,7 +93,8 @@ def test_progress_is_told_and_may_end_it(exam: Exam, busy: Bundle) -> None:
 
 def test_votes_are_counted_as_they_are() -> None:
     good, high, low = [0.5, 0.5, 0.5], [0.995, 0.5, 0.5], [-1.0, 0.5, 0.5]
-    watched = Watched(Said([[good, high], [low, low]], None, [[[float("nan"), 0, 0], good], [good, [0, 0, float("inf")]]]))
+    none, endless = [float("nan"), 0.0, 0.0], [0.0, 0.0, float("inf")]
+    watched = Watched(Said([[good, high], [low, low]], None, [[none, good], [good, endless]]))
     two = np.zeros((2, 3), np.float32)
     assert watched.act(two).shape == (2, 2, 3)
     assert (watched.asked, watched.failed, watched.directions, watched.saturated) == (2, 0, 4, 3)

@@ -105,7 +105,7 @@ def test_a_symbol_without_any_candle_before_is_left_out_too(tmp_path: Path) -> N
 
 def test_without_enough_candles_of_any_symbol_there_is_nothing_to_train(tmp_path: Path) -> None:
     case = Case(tmp_path / "place", [TABLE.slice(SEEN_TO_MS - 100 * 3_600_000)])
-    with pytest.raises(TrainingError, match="too few candles to practise on: BTC/USDT: .* candles are too few"):
+    with pytest.raises(TrainingError, match=r"too few candles to practise on: BTC/USDT: .* candles are too few"):
         prepare(case.manifest, plan_of(case.manifest, case.request), case.gathered, case.split)
 
 
