@@ -3,25 +3,35 @@
 # Two environments: .venv holds what the daemon needs and nothing else, so that what we start is what a user starts and
 # an import of torch or pandas in the daemon fails at once; .venv-dev adds training and tests, with the same versions of
 # everything both hold. Each is made anew when its lock changes, so that no package outlives its line in the lock.
+# `make install` is apart from both: it makes a service of sacd, with environments of its own that need no checkout.
 
 PYTHON ?= python3
 CONFIG ?= config.toml
 PYTEST_ARGS ?=
 TORCH_ARGS ?=
 UPGRADE ?=
-export PYTHON
+PREFIX ?= /usr/local
+DESTDIR ?=
+TRAIN ?= yes
+export PYTHON PREFIX DESTDIR TRAIN TORCH_ARGS
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help paper install test soak check bench clean lock
+.PHONY: help paper venv install uninstall test soak check bench clean lock
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-paper: install ## trade on paper as config.toml says (CONFIG=FILE for another)
+paper: venv ## trade on paper as config.toml says (CONFIG=FILE for another)
 	@exec .venv/bin/sacd run --config '$(CONFIG)'
 
-install: .venv/bin/sacd ## make .venv: the daemon and its dependencies, from the lock
+venv: .venv/bin/sacd ## make .venv: the daemon and its dependencies, from the lock
+
+install: ## make a service of it (PREFIX=/usr/local DESTDIR= PYTHON=python3 TRAIN=no for one that never retrains)
+	systemd/install put
+
+uninstall: ## take the service off again; configuration and state stay
+	systemd/install remove
 
 test: .venv-dev/bin/sacd ## run the tests, all but the long ones (PYTEST_ARGS=... for pytest)
 	.venv-dev/bin/python -m pytest -n 3 --dist worksteal -m 'not soak' $(PYTEST_ARGS)
@@ -76,4 +86,6 @@ lock: .venv-lock/locked ## write requirements/*.txt anew from pyproject.toml (UP
 		-o requirements/build.txt pyproject.toml
 	$(COMPILE) --build-deps-for editable --extra train --extra ray --extra dev -c requirements/runtime.txt -c requirements/build.txt \
 		$(addprefix --unsafe-package ,torch $(CUDA)) -o requirements/dev.txt pyproject.toml
+	$(COMPILE) --extra train -c requirements/dev.txt $(addprefix --unsafe-package ,torch $(CUDA)) \
+		-o requirements/train.txt pyproject.toml
 	$(COMPILE) --allow-unsafe -c requirements/dev.txt -o requirements/lock.txt requirements/lock.in

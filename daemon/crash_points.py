@@ -15,10 +15,17 @@ NAMES = (
     "stop_placed",
     "migration",
     "backup",
+    "requested",
+    "shadowing",
+    "swapping",
+    "linked",
+    "serving",
 )
 """After the decision, before it is on disk; on disk, before the request; request sent, before the reply; replied,
 before that is on disk; fill received, before it is on disk; entry filled and on disk, before its stop is sent; stop
-placed, before that is on disk; inside a migration; inside a backup."""
+placed, before that is on disk; inside a migration; inside a backup. Of the ensembles: that a retraining is asked for is
+on disk, before a trainer can know; a candidate's shadow is on disk, before what the trainer left is removed; a swap is
+on disk, before any link changes; the links have changed, before another one decides; it decides."""
 
 hook: Callable[[str], None] | None = None
 

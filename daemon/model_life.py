@@ -53,7 +53,7 @@ class Outcome(StrEnum):
     CANDIDATE = "candidate"
     """It passed the gate and goes into shadow."""
     KEPT = "kept"
-    """The gate refused it, it lost in shadow, or another ensemble was put in place meanwhile."""
+    """The gate refused it, or it lost in shadow: the incumbent stays."""
     PROMOTED = "promoted"
     FAILED = "failed"
     """There was no ensemble to judge: the trainer crashed, hung, ran out of memory, disk or candles."""
@@ -196,9 +196,12 @@ def of_swap_failed(swap: Swap, at_ms: int, *, reason: str) -> Record:
     return _record("swap_failed", at_ms, {**asdict(swap), "reason": reason})
 
 
-def of_confirmed(model: str, at_ms: int, *, figures: Mapping[str, Any]) -> Record:
-    """Return the record that a new ensemble has done well enough for long enough: it is watched no more."""
-    return _record("confirmed", at_ms, {"model": model, "figures": dict(figures)})
+def of_confirmed(model: str, at_ms: int, *, reason: str = "", figures: Mapping[str, Any]) -> Record:
+    """Return the record that a new ensemble is watched no more: it did well enough for long enough.
+
+    reason: in words; also that there was nothing left to compare it with.
+    """
+    return _record("confirmed", at_ms, {"model": model, "reason": reason, "figures": dict(figures)})
 
 
 def of_pinned(at_ms: int, *, is_pinned: bool, source: str) -> Record:
@@ -269,8 +272,8 @@ def _swapping(life: Life, payload: Mapping[str, Any]) -> Life:
 
 def _serving(life: Life, payload: Mapping[str, Any]) -> Life:
     model, cause = payload["model"], Cause(payload["cause"])
-    if _is_of_newest(life):
-        life = _shadow_ended(life, payload)
+    if model == life.candidate and _is_of_newest(life):
+        life = _retrain_ended(life, payload, Outcome.PROMOTED, payload["detail"])
     return replace(
         life,
         serving=model,
@@ -282,14 +285,6 @@ def _serving(life: Life, payload: Mapping[str, Any]) -> Life:
         swap=None,
         is_pinned=life.is_pinned and cause is Cause.FOUND,
     )
-
-
-def _shadow_ended(life: Life, payload: Mapping[str, Any]) -> Life:
-    """Return the life once the candidate of the newest retraining serves, or another one in its stead."""
-    model = payload["model"]
-    if model == life.candidate:
-        return _retrain_ended(life, payload, Outcome.PROMOTED, payload["detail"])
-    return _retrain_ended(life, payload, Outcome.KEPT, f"{model} was put in place while it was in shadow")
 
 
 def _swap_failed(life: Life, _payload: Mapping[str, Any]) -> Life:

@@ -209,7 +209,8 @@ class _History:
             self._turn(at, payload, Standing.SWAP_FAILED, payload["reason"])
 
     def _confirmed(self, payload: Mapping[str, Any]) -> None:
-        self._turn(self._serving_row(payload["model"]), payload, Standing.SERVES, "confirmed")
+        reason = f"confirmed: {payload['reason']}" if payload["reason"] else "confirmed"
+        self._turn(self._serving_row(payload["model"]), payload, Standing.SERVES, reason)
 
     # ---- rows ---------------------------------------------------------------------------------------------------
     def _add(

@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from daemon import crash_points
 from daemon.companion import Advice, Companion
 from daemon.config import Config
 from daemon.contenders import Contenders
@@ -117,13 +118,13 @@ class Succession:
         self._engine = engine
         life, swap = self.companion.life, self.companion.life.swap
         if swap is not None and swap.new == serving:
-            await self._note(self._of_serving(swap))
+            await self._note(*self._dropped_for(serving), self._of_serving(swap))
         elif life.serving != serving:
             if swap is not None:
                 await self._note(of_swap_failed(swap, self._clock.now_ms(), reason="another ensemble was put in place"))
             detail = "the first run" if not life.serving else "the configured ensemble had changed"
             step = of_serving(serving, life.serving, Cause.FOUND, self._clock.now_ms(), detail=detail, test=None)
-            await self._note(step)
+            await self._note(*self._dropped_for(serving), step)
         await self._retraining.begin(began_ms)
         self._tell_next(self._retraining.next_ms)
 
@@ -208,6 +209,8 @@ class Succession:
             result.request, outcome, now_ms, reason=reason, candidate=result.candidate, report=result.report
         )
         await self._note(ended, *steps)
+        if steps:
+            crash_points.at("shadowing")
         await self._retraining.clear()
 
     async def _judged(self, result: RetrainResult) -> tuple[Outcome, str, Sequence[Record]]:
@@ -235,7 +238,8 @@ class Succession:
             case Advice.KEEP:
                 await self._note(of_kept(life.candidate, self._clock.now_ms(), reason=why, figures=self._figures()))
             case Advice.CONFIRM:
-                await self._note(of_confirmed(life.serving, self._clock.now_ms(), figures=self._figures()))
+                confirmed = of_confirmed(life.serving, self._clock.now_ms(), reason=why, figures=self._figures())
+                await self._note(confirmed)
             case Advice.PROMOTE if life.is_pinned or not self._config.retrain.automatic:
                 if self._is_news("proved", life.candidate):
                     hindrance = f"{life.serving} is pinned" if life.is_pinned else "[retrain] automatic is false"
@@ -304,6 +308,7 @@ class Succession:
 
         Raises ArtifactError or NotArmed, with nothing changed and that journalled, where it cannot be done.
         """
+        crash_points.at("swapping")
         try:
             # In a thread: reading and checking takes longer than a candle may wait.
             bundle = await asyncio.to_thread(self._contenders.bundle, swap.new)
@@ -314,12 +319,25 @@ class Succession:
             await self._note(of_swap_failed(swap, self._clock.now_ms(), reason=str(error)))
             raise
 
+        crash_points.at("linked")
+
         def begun(setup: Any) -> Record:  # noqa: ANN401 - a Setup
             return run_record(self._config, setup, bundle, self._overrides)
 
-        model = self._contenders.model(swap.new)
+        model, dropped = self._contenders.model(swap.new), self._dropped_for(swap.new)
+        if dropped:
+            await self._note(*dropped)
         await self._running().serve(model, reference_of(bundle), begun, self._of_serving(swap))
+        crash_points.at("serving")
         self._failures, self._not_before_s = 0, 0.0
+
+    def _dropped_for(self, model: str) -> Sequence[Record]:
+        """Return the step that ends a shadow because `model` serves, which is not the one that was tried."""
+        life = self.companion.life
+        if life.phase is not Phase.SHADOW or life.candidate == model:
+            return ()
+        reason = f"{model} takes the place of {life.serving}, beside which it was tried"
+        return (of_kept(life.candidate, self._clock.now_ms(), reason=reason, figures=self._figures()),)
 
     def _put_off(self) -> None:
         """Let what follows by itself wait, the longer the oftener it has failed."""
@@ -428,6 +446,7 @@ class Succession:
         if self.companion.life.phase is Phase.WATCH:
             raise SacdError(f"{self.companion.life.serving} is still watched beside the former one: wait for its end")
         await self._note(*await self._into_shadow(model))
+        crash_points.at("shadowing")
         return f"{model} trades play money beside {self.companion.life.serving} from the next candle on"
 
     # ---- parts --------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
+from daemon import crash_points
 from daemon.companion import Companion
 from daemon.config import Config
 from daemon.errors import ArtifactError, FatalError, SacdError
@@ -178,6 +179,7 @@ class Retraining:
             now_ms, request = self._clock.now_ms(), self._make_id()
             serving = self._life.serving
             await self._note(of_requested(request, by, now_ms, scheduled_ms=scheduled_ms, incumbent=serving))
+            crash_points.at("requested")
             retrain = self._life.retrain
             if retrain is not None:
                 await self._start(retrain)

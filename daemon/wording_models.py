@@ -158,6 +158,11 @@ def _serving(payload: Mapping[str, Any]) -> str:
             return f"{payload['model']} serves{former}{detail}"
 
 
+def _confirmed(payload: Mapping[str, Any]) -> str:
+    reason = wording.one_line(payload["reason"])
+    return f"{payload['model']} is confirmed: it is watched no more{f' ({reason})' if reason else ''}"
+
+
 def _pinned(payload: Mapping[str, Any]) -> str:
     if payload["is_pinned"]:
         return "the ensemble is pinned: none takes its place by itself"
@@ -172,6 +177,6 @@ _WORDS = {
     "swapping": lambda p: f"{p['new']} is to serve in place of {p['old']}{_because(p['detail'])}",
     "serving": _serving,
     "swap_failed": lambda p: f"{p['new']} could not be put in place, {p['old']} serves on{_because(p['reason'])}",
-    "confirmed": lambda p: f"{p['model']} is confirmed: it is watched no more",
+    "confirmed": _confirmed,
     "pinned": _pinned,
 }

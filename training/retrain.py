@@ -76,15 +76,15 @@ def retrain(directory: Path, means: Means | None = None) -> Mapping[str, Any] | 
             exchange.publish(request.request, told)
             return told
         stop = _Stop(request.deadline_ms, means.now_ms)
-        try:
-            with stopped_by_signals(stop.ask):
+        with stopped_by_signals(stop.ask):
+            try:
                 result = _answer(_Job(request, exchange, stop, means))
-                exchange.finish(result)
-        except (Interrupted, KeyboardInterrupt):
-            exchange.put_back(request)
-            raise Interrupted(
-                "told to end; what is done is kept, and the next start goes on with the request"
-            ) from None
+            except (Interrupted, KeyboardInterrupt):
+                exchange.put_back(request)
+                raise Interrupted(
+                    "told to end; what is done is kept, and the next start goes on with the request"
+                ) from None
+            exchange.finish(result)
         return result.to_json()
 
 

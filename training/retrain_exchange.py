@@ -32,6 +32,7 @@ REFUSED = "request.refused.json"
 FORMAT = 1
 _LOCK, _WORK = "lock", "work"
 _PROGRESS_EVERY_S = 2.0
+_TRIES, _PAUSE_S = 10, 0.1
 _LONGEST = 400
 """Letters of what is told of progress: the daemon takes no more."""
 
@@ -69,7 +70,7 @@ class Exchange:
         if not path.is_dir():
             raise TrainingError(f"{path}: there is no such directory: name the one in which the daemon puts requests")
         self.path = path
-        self._lock = lock(path / _LOCK, lambda owner: f"{path}: process {owner} trains here already: wait for it")
+        self._lock = _locked(path)
         self._now_s, self._told_s = now_s, -_PROGRESS_EVERY_S
 
     def __enter__(self) -> Self:
@@ -201,6 +202,19 @@ class Exchange:
 
     def _unwritable(self, error: OSError) -> TrainingError:
         return TrainingError(f"{error.filename or self.path}: {error.strerror}: free space or correct its permissions")
+
+
+def _locked(path: Path) -> int:
+    """Return the descriptor of the lock, which the daemon holds for moments too, to see whether anybody does."""
+    tries = 0
+    while True:
+        try:
+            return lock(path / _LOCK, lambda owner: f"{path}: process {owner} trains here already: wait for it")
+        except TrainingError:
+            tries += 1
+            if tries == _TRIES:
+                raise
+            time.sleep(_PAUSE_S)
 
 
 def _clear(folder: Path, kept: set[str]) -> None:

@@ -6,6 +6,7 @@ the same candles give the same life, whenever the account was interrupted.
 
 import contextlib
 import io
+import itertools
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from rich.console import Console
 from daemon import journal_reader
 from daemon.app import App
 from daemon.app_feed import make_feed
-from daemon.companion import Companion
+from daemon.companion import Bounds, Companion
 from daemon.config import Config, load_config
+from daemon.contenders import Contenders
 from daemon.journal import SqliteJournal
 from daemon.model_life import Life
 from daemon.paths import journal_path
@@ -37,8 +39,9 @@ class Account:
         self.config = config
         self.path = journal_path(config)
         self.clock = ManualClock()
-        self._app, self.bundle = _app(config, self.clock), load_model(config)
-        self.trader, self.succession = _parts(config, self._app, self.bundle)
+        self.bundle = load_model(config)
+        self._app = _app(config, self.clock)
+        self.trader, self.succession = _parts(config, self._app, self.bundle, self.clock)
 
     @classmethod
     async def open(cls, config_file: Path, *, backfilled: Collection[int] = (), heeds: bool = True) -> Self:
@@ -118,7 +121,8 @@ class Account:
         self.succession._woken.set()
         while self.succession._woken.is_set():
             self.succession._woken.clear()
-            await self.succession._look()
+            await self.succession._look_at_ensembles()
+            await self.succession._look_at_retraining()
 
     # ---- ending -------------------------------------------------------------------------------------------------
     async def stop(self) -> None:
@@ -139,7 +143,7 @@ class Account:
 def state_on_disk(config: Config, journal: Path) -> dict[str, Any]:
     """Return the state that the next start would make of a journal, what it finds missing there included."""
     clock = ManualClock()
-    trader, succession = _parts(config, _app(config, clock), load_model(config))
+    trader, succession = _parts(config, _app(config, clock), load_model(config), clock)
     companion = succession.companion
     recover(journal, trader, account_of(config), companion)
     for record in companion.take():
@@ -153,9 +157,17 @@ def _app(config: Config, clock: ManualClock) -> App:
     return App(config, {}, Console(file=io.StringIO()), io.StringIO(), clock=clock)
 
 
-def _parts(config: Config, app: App, bundle: Bundle) -> tuple[Trader, Succession]:
+def _parts(config: Config, app: App, bundle: Bundle, clock: ManualClock) -> tuple[Trader, Succession]:
     setup = app._setup(config.instruments())
-    return make_trader(setup, bundle, config.daemon.initial_cash), app._succession(setup, bundle)
+    contenders = Contenders(config.strategy.model, config.market.timeframe, bundle)
+    retrain, cash = config.retrain, config.daemon.initial_cash
+    bounds = Bounds(
+        regret=retrain.regret_limit, drift_limit=retrain.drift_limit, drift_half_life=retrain.drift_candles
+    )
+    companion = Companion(setup, cash, bounds, contenders.find)
+    ids = (f"{number:016x}" for number in itertools.count(1))
+    succession = Succession(config, clock, companion, contenders, environ={}, make_id=lambda: next(ids))
+    return make_trader(setup, bundle, cash), succession
 
 
 # ---- what the journal says --------------------------------------------------------------------------------------

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase as Stage
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon import journal_reader
+from daemon import crash_points, journal_reader
+from daemon.errors import ArtifactError
 from daemon.model_life import Phase
-from daemon.models import set_current
+from daemon.models import serving_names, set_current
 from tests.succession.accounts import Account, entries, state_on_disk, steps
 from tests.succession.planted import HOUR_MS, Kind
 from tests.succession.retold import retold, told
@@ -25,20 +27,24 @@ ASKED_AFTER = 5
 """Groups of candles after which the candidate goes into shadow."""
 IN_SHADOW, IN_WATCH = 100, 200
 """Groups after which one is compared and the other has been put in its place."""
-TOLD = ("candle", "gap", "decision", "order", "fill", "shadow", "drift", "model")
+STORIES = {
+    "of the account": ("candle", "gap", "decision", "order", "fill"),
+    "of the ensembles": ("candle", "decision", "shadow", "drift", "model"),
+}
+"""Kinds whose order counts; whether the venue took an order may stand before or after what was compared meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
     """A life that nothing interrupted.
 
-    states: after each group of candles.  story: all that its journal tells.  copies: as it lay there after so many
+    states: after each group of candles.  stories: all that its journal tells.  copies: as it lay there after so many
     groups.
     """
 
     place: Swift
     states: Sequence[str]
-    story: Sequence[tuple[str, Mapping[str, Any]]]
+    stories: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]]
     copies: Mapping[int, Swift]
 
 
@@ -47,8 +53,10 @@ def late(place: Swift) -> frozenset[int]:
     return frozenset(place.planted.start_ms + at * HOUR_MS for at in (60, 61, 62, 150, 205, 206))
 
 
-def story(journal: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(entry.kind, entry.payload) for entry in entries(journal, *TOLD)]
+def stories(journal: Path) -> Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]]:
+    return {
+        name: [(entry.kind, entry.payload) for entry in entries(journal, *kinds)] for name, kinds in STORIES.items()
+    }
 
 
 def written(account: Account) -> str:
@@ -86,7 +94,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
         await account.stop()
 
     asyncio.run(live())
-    return Whole(place=place, states=states, story=story(place.journal), copies=copies)
+    return Whole(place=place, states=states, stories=stories(place.journal), copies=copies)
 
 
 # ---- what a life without interruptions is -------------------------------------------------------------------------
@@ -102,9 +110,9 @@ def test_the_life_has_a_shadow_that_proves_itself_a_watch_that_regrets_and_drift
     ]
     phases = [json.loads(state)["companion"]["life"]["phase"] for state in whole.states]
     assert (phases[IN_SHADOW], phases[IN_WATCH], phases[-1]) == ("shadow", "watch", "steady")
-    assert [payload["is_beyond"] for kind, payload in whole.story if kind == "drift"] == [True, False, True]
-    assert {payload["side"] for kind, payload in whole.story if kind == "fill"} == {"buy", "sell"}
-    counts = [payload["count"] for kind, payload in whole.story if kind == "shadow"]
+    assert [entry.payload["is_beyond"] for entry in entries(whole.place.journal, "drift")] == [True, False, True]
+    assert {entry.payload["side"] for entry in entries(whole.place.journal, "fill")} == {"buy", "sell"}
+    counts = [entry.payload["count"] for entry in entries(whole.place.journal, "shadow")]
     watched = counts.index(1, 2)
     assert counts == [*range(watched), *range(1, len(counts) - watched + 1)]
 
@@ -168,34 +176,37 @@ END = st.sampled_from(["dies", "dies unheard", "stops"])
 
 
 @pytest.mark.fault(42)
-@settings(max_examples=6, deadline=None, derandomize=True)
-@given(ends=st.lists(st.tuples(st.integers(1, 45), END), min_size=3, max_size=6), often=st.booleans())
 def test_a_life_that_ends_and_begins_again_tells_the_same_story(
-    whole: Whole, tmp_path_factory: pytest.TempPathFactory, ends: Sequence[tuple[int, str]], often: bool
+    whole: Whole, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """ends: after how many groups of candles each run ends, and how."""
-    root = tmp_path_factory.mktemp("again")
-    place = whole.copies[0].copied(root, journal={"checkpoint_every": 29 if often else 100_000})
+    @settings(max_examples=6, deadline=None, derandomize=True, phases=[Stage.generate])
+    @given(ends=st.lists(st.tuples(st.integers(1, 45), END), min_size=3, max_size=6), often=st.booleans())
+    def lives(ends: Sequence[tuple[int, str]], often: bool) -> None:
+        root = tmp_path_factory.mktemp("again")
+        place = whole.copies[0].copied(root, journal={"checkpoint_every": 29 if often else 100_000})
+        asyncio.run(_interrupted(whole, place, ends))
+        assert stories(place.journal) == whole.stories
+        shutil.rmtree(root)
 
-    async def live() -> None:
-        at = 0
-        for groups, end in ends:
-            account = await opened(place)
-            assert written(account) == whole.states[at]
-            await account.trade(groups - 1)
-            await account.take()
-            if end != "dies unheard":
-                await account.heed()
-            await (account.stop() if end == "stops" else account.die())
-            at += groups
+    lives()
+
+
+async def _interrupted(whole: Whole, place: Swift, ends: Sequence[tuple[int, str]]) -> None:
+    """Live to the end of the candles. ends: after how many groups of them each run but the last ends, and how."""
+    at = 0
+    for groups, end in ends:
         account = await opened(place)
-        await account.trade_all()
-        assert written(account) == whole.states[-1]
-        await account.stop()
-
-    asyncio.run(live())
-    assert story(place.journal) == whole.story
-    shutil.rmtree(root)
+        assert written(account) == whole.states[at]
+        await account.trade(groups - 1)
+        await account.take()
+        if end != "dies unheard":
+            await account.heed()
+        await (account.stop() if end == "stops" else account.die())
+        at += groups
+    account = await opened(place)
+    await account.trade_all()
+    assert written(account) == whole.states[-1]
+    await account.stop()
 
 
 # ---- what is not there any more -----------------------------------------------------------------------------------
@@ -227,7 +238,7 @@ async def _stopped(place: Swift) -> None:
     await (await opened(place)).stop()
 
 
-def lived(place: Swift, groups: int = 9, *, backwards: bool = False) -> tuple[list[tuple[str, Mapping[str, Any]]], str]:
+def lived(place: Swift, groups: int = 9) -> tuple[list[tuple[str, Mapping[str, Any]]], str]:
     """Let the account go on, in two runs; returns the steps that it took, and its last state."""
 
     async def live() -> str:
@@ -344,3 +355,140 @@ def test_another_drift_limit_than_before_counts_from_now_on_and_doubles_no_recor
     after = entries(place.journal, "drift")[len(before) :]
     assert [entry.payload["is_beyond"] for entry in after] == ([True] if limit == 0.01 else [])
     assert json.loads(state)["companion"]["is_drifted"] is (limit == 0.01)
+
+
+# ---- two things at once -------------------------------------------------------------------------------------------
+class Killed(BaseException):
+    """Ends a run at a crash point."""
+
+
+def killed_at(point: str, place: Swift, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the account go on until it is killed there."""
+
+    def at(name: str) -> None:
+        if name == point:
+            raise Killed
+
+    async def live() -> None:
+        account = await opened(place)
+        with pytest.raises(Killed):
+            await account.trade_all()
+        await account.die()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crash_points, "hook", at)
+        asyncio.run(live())
+
+
+def course(taken: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    return [step for step, _ in taken]
+
+
+@pytest.mark.fault(42)
+@pytest.mark.parametrize("point", ["swapping", "linked"])
+def test_a_swap_that_was_killed_gives_way_to_an_ensemble_that_a_person_put_in_place_meanwhile(
+    point: str, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = whole.copies[IN_SHADOW].copied(tmp_path)
+    killed_at(point, place, monkeypatch)
+    third = place.planted.add(Kind.OPPOSES)
+    set_current(place.registry, third)
+    taken, state = lived(place)
+    assert course(taken) == ["swap_failed", "kept", "serving"]
+    (_, failed), (_, kept), (_, serving) = taken
+    assert (failed["new"], kept["candidate"]) == (place.candidate, place.candidate)
+    assert "another ensemble was put in place" in failed["reason"]
+    assert (serving["cause"], serving["model"]) == ("found", third)
+    life = json.loads(state)["companion"]["life"]
+    assert (life["serving"], life["swap"], life["candidate"]) == (third, None, "")
+
+
+@pytest.mark.fault(42)
+@pytest.mark.fault(53)
+@pytest.mark.parametrize("harm", [remove, damage])
+@pytest.mark.parametrize("point", ["swapping", "linked"])
+def test_a_swap_that_was_killed_and_whose_candidate_is_lost_leaves_the_incumbent(
+    point: str, harm: Callable[[Swift, str], None], whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = whole.copies[IN_SHADOW].copied(tmp_path)
+    killed_at(point, place, monkeypatch)
+    harm(place, place.candidate)
+    if point == "linked":
+        with pytest.raises(ArtifactError, match=place.candidate):  # what trades is what is configured, or nothing
+            asyncio.run(opened(place))
+        set_current(place.registry, place.incumbent)
+    taken, state = lived(place)
+    assert course(taken) == ["swap_failed", "kept"]
+    assert all(place.candidate in payload["reason"] for _, payload in taken)
+    life = json.loads(state)["companion"]["life"]
+    assert (life["serving"], life["swap"], life["phase"]) == (place.incumbent, None, Phase.STEADY)
+    assert serving_names(place.registry)[0] == place.incumbent
+
+
+def answer(place: Swift, request: str, candidate: str) -> None:
+    """Leave what a trainer leaves that has made a candidate."""
+    report = {
+        "data": {
+            "symbols": ["BTC/USDT", "ETH/USDT"],
+            "start_ms": 1,
+            "end_ms": 3,
+            "holdout_from_ms": 2,
+            "files": [],
+            "days_unseen": 30.0,
+        },
+        "gate": [],
+        "difference": {"mean_bp": 5.0, "spread": 0.005, "per": "decision", "count": 100},
+        "trials": 1,
+        "seconds": 1.0,
+        "members": 3,
+    }
+    told = {"format": 1, "request": request, "outcome": "candidate", "candidate": candidate, "reason": "it passed"}
+    directory = place.journal.parent / "retrain"
+    (directory / "request.json").unlink()
+    (directory / "result.json").write_text(json.dumps({**told, "report": report}))
+
+
+async def _asked(place: Swift) -> str:
+    """Ask for a retraining by hand; returns its request."""
+    account = await opened(place)
+    await account.succession.command("retrain", {})
+    await account.die()
+    retrain = account.life.retrain
+    assert retrain is not None
+    return retrain.request
+
+
+@pytest.mark.fault(60)
+@pytest.mark.parametrize("is_killed", [False, True], ids=["", "killed before what the trainer left is removed"])
+def test_a_retraining_that_ends_while_another_candidate_is_in_shadow_takes_its_place_once(
+    is_killed: bool, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = whole.copies[IN_SHADOW].copied(tmp_path, retrain={"runner": "unit"})
+    request, before = asyncio.run(_asked(place)), len(steps(place.journal))
+    third = place.planted.add(Kind.OPPOSES)
+    answer(place, request, third)
+    if is_killed:
+        with pytest.raises(Killed):
+            killed_at("shadowing", place, monkeypatch)
+    taken, state = lived(place)
+    taken = steps(place.journal)[before:]
+    assert course(taken) == ["trained", "kept", "shadow"]
+    assert [taken[1][1]["candidate"], taken[2][1]["candidate"]] == [place.candidate, third]
+    assert taken[2][1]["test"]["scale"] == 0.005
+    assert not (place.journal.parent / "retrain" / "result.json").exists()
+    life = json.loads(state)["companion"]["life"]
+    assert (life["candidate"], life["request"], life["phase"]) == (third, request, Phase.SHADOW)
+
+
+def test_a_retraining_that_ends_in_a_watch_is_heard_after_the_rollback_whatever_ends_between(
+    whole: Whole, tmp_path: Path
+) -> None:
+    place = whole.copies[IN_WATCH].copied(tmp_path, retrain={"runner": "unit"})
+    request, before = asyncio.run(_asked(place)), len(steps(place.journal))
+    third = place.planted.add(Kind.OPPOSES)
+    answer(place, request, third)
+    lived(place, groups=1)
+    assert steps(place.journal)[before:] == []
+    lived(place, groups=25)
+    assert course(steps(place.journal)[before:]) == ["swapping", "serving", "trained", "shadow"]
+    assert steps(place.journal)[-1][1]["candidate"] == third

@@ -41,6 +41,7 @@ def test_the_ledger_is_shown_by_kind_with_its_notes(place: Path, run: Run) -> No
             Trial(kind=Kind.MEMBER, recipe="b", score=0.5, looks=10),
             Trial(kind=Kind.TUNE, recipe="c"),
             Trial(kind=Kind.REFIT, recipe="d", score=4.0, looks=3),
+            Trial(kind=Kind.RETRAIN, recipe="e", looks=1, is_over=False),
         ]
     )
     code, out, err = run("trials", "--ledger", place, "add", "--count", 1200, "--words", "a grid [elsewhere]")
@@ -49,10 +50,11 @@ def test_the_ledger_is_shown_by_kind_with_its_notes(place: Path, run: Run) -> No
     assert lines[1] == ["member", "2", "2", "20", "1.50", "1.00", "0.71"]
     assert lines[2] == ["tune", "1", "0", "0"]
     assert lines[5] == ["refit", "1", "1", "3", "4.00", "4.00"]
-    assert lines[6] == ["note", "1,200", "0", "0"]
-    assert lines[7] == ["all", "1,203", "2", "20", "1.50", "1.00", "0.71"]
-    assert out.splitlines()[8].endswith(": 1,200, a grid [elsewhere]")
-    assert f"{place}: 5 lines, each follows the one before" in out
+    assert lines[6] == ["retrain", "1", "0", "1"]
+    assert lines[7] == ["note", "1,200", "0", "0"]
+    assert lines[8] == ["all", "1,204", "2", "21", "1.50", "1.00", "0.71"]
+    assert out.splitlines()[9].endswith(": 1,200, a grid [elsewhere]")
+    assert f"{place}: 6 lines, each follows the one before" in out
     assert run("trials", "--ledger", place)[1] == out
 
 

@@ -1,13 +1,16 @@
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from daemon.retrain_files import is_running
 from tests.training.runs import ROOT
 from tests.training.test_retrain_request import VALUES
 from training.errors import TrainingError
@@ -58,9 +61,23 @@ def test_without_a_request_nothing_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_two_trainers_never_work_in_one_directory(tmp_path: Path) -> None:
-    with Exchange(tmp_path), pytest.raises(TrainingError, match=f"process {os.getpid()} trains here already: wait"):
-        Exchange(tmp_path)
+    with Exchange(tmp_path):
+        assert is_running(tmp_path)  # as the daemon sees it
+        with pytest.raises(TrainingError, match=f"process {os.getpid()} trains here already: wait"):
+            Exchange(tmp_path)
+    assert not is_running(tmp_path)
     Exchange(tmp_path).__exit__(None, None, None)
+
+
+def test_a_daemon_that_looks_whether_anybody_works_there_keeps_nobody_out(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    looking = threading.Timer(0.15, os.close, [descriptor])
+    looking.start()
+    with Exchange(tmp_path) as exchange:
+        assert exchange.claim() is None
+    looking.join()
+    assert not is_running(tmp_path)
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
