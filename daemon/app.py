@@ -54,7 +54,7 @@ from strategy.bundle import Bundle
 from strategy.features import FeatureWindow
 from strategy.instrument import Instrument
 from strategy.order import Order, OrderEvent, OrderReport, Side
-from strategy.trader import Setup
+from strategy.trader import Setup, Trader
 
 if TYPE_CHECKING:
     from daemon.app_live import LiveAccount
@@ -338,7 +338,7 @@ class App:
         if self._has_view:
             view = self._view = TerminalView(self._console, self._clock, journal=str(path))
         news, log = RecentNews(self._clock), LogSink(_log, journal=str(path))
-        sinks: list[Sink] = [health, metrics, news, Readiness(self._notifier), log, VoteWatch(_log)]
+        sinks: list[Sink] = [health, metrics, news, log, VoteWatch(_log)]
         if view is not None:
             sinks.append(view)
         return _Watchers(health, metrics, news, view, [Guarded(sink) for sink in sinks])
@@ -379,8 +379,13 @@ class App:
     async def _serve_http(self, stack: AsyncExitStack, watchers: _Watchers) -> str:
         if not self._config.http.enabled:
             return ""
+        config = self._config.http
         http = HttpServer(
-            self._config.http.host, self._config.http.port, watchers.health.report, watchers.metrics.render
+            config.host,
+            config.port,
+            watchers.health.report,
+            watchers.metrics.render,
+            allowed_hosts=config.allowed_hosts,
         )
         stack.push_async_callback(http.close)
         await http.start()
@@ -388,7 +393,6 @@ class App:
 
     def _announce(self, sinks: Sequence[Sink], engine: Engine, life: Life, recovered: Recovered) -> None:
         trader, config, model = engine.trader, self._config, engine.model
-        windows = [f.missing_until_full for f in trader.features.values() if isinstance(f, FeatureWindow)]
         started = Started(
             instance=config.daemon.instance,
             mode=config.daemon.mode,
@@ -403,7 +407,7 @@ class App:
             decisions=recovered.memory.decisions,
             portfolio=trader.portfolio,
             risk=trader.risk,
-            warm_up=max(windows),
+            warm_up=_missing(trader),
             at_ms=self._clock.now_ms(),
             orders=tuple(engine.memory.orders.values()),
             exchange=config.exchange.id if config.market.source == "exchange" else "",
@@ -431,10 +435,12 @@ class App:
     ) -> None:
         metrics = watchers.metrics
         metrics.at_scrape(lambda: metrics.set_feed_age(engine.feed_age_s))
+        readiness = Readiness(self._notifier, lambda: _missing(engine.trader))
+        watchers.sinks.append(Guarded(readiness))
         trading = asyncio.create_task(engine.run(events))
         helpers = [
             asyncio.create_task(self._measure_lag(metrics)),
-            asyncio.create_task(self._feed_watchdog(watchers)),
+            asyncio.create_task(self._feed_watchdog(watchers, readiness)),
             *beside,
         ]
         if is_live:
@@ -486,12 +492,13 @@ class App:
             if lag_s >= _BLOCKED_S:
                 _log.warning("loop_blocked", seconds=round(lag_s, 3))
 
-    async def _feed_watchdog(self, watchers: _Watchers) -> None:
+    async def _feed_watchdog(self, watchers: _Watchers, readiness: Readiness) -> None:
         interval_s = self._notifier.watchdog_s
         while True:
             await self._clock.sleep_s(interval_s or 3_600.0)
             if interval_s is not None and watchers.health.report().is_alive:
                 self._notifier.watchdog()
+                readiness.wait(_PATIENCE_S)
 
     # ---- control ------------------------------------------------------------------------------------------------
     async def _control(
@@ -511,6 +518,11 @@ class App:
             self._failure = error
             self._stopping.set()
             raise
+
+
+def _missing(trader: Trader) -> int:
+    """Return how many candles the emptiest window of features still needs."""
+    return max(window.missing_until_full for window in trader.features.values() if isinstance(window, FeatureWindow))
 
 
 def run_until_done(main: Callable[[], Coroutine[Any, Any, None]]) -> int:

@@ -46,6 +46,7 @@ from daemon.venue import (
     VenueTrade,
 )
 from strategy.order import Order, OrderKind, OrderReport
+from strategy.trader import Setup
 
 _HEARTBEAT_S = 5.0
 _CLOCK_S = 1.0
@@ -152,6 +153,13 @@ class VenueBroker:
         """Note the stop that `symbol` needs; it replaces the one at the venue after `release`."""
         if self._protection.announce(symbol, stop):
             self._asked.append(lambda: self._protection.want(symbol, stop))
+
+    def begin(self, setup: Setup) -> None:  # noqa: ARG002 - the seam's name
+        """Do nothing: the venue says its costs and steps itself, and `cap` what we allow."""
+
+    def cap(self, settings: LiveSettings) -> None:
+        """Go by the caps of `settings` from the next order on; nothing else of them is taken."""
+        self._gate.cap(settings)
 
     def release(self) -> None:
         """Let what was asked for so far take effect: it stands in the journal."""

@@ -12,6 +12,7 @@ from strategy.instrument import Instrument
 from strategy.order import Order, OrderEvent, OrderReport
 from strategy.parameters import CostModel
 from strategy.simulation import SimulatedExchange
+from strategy.trader import Setup
 
 
 class PaperBroker:
@@ -72,6 +73,10 @@ class PaperBroker:
     def protect(self, symbol: str, stop: Order | None) -> None:
         """Replace the protective stop of `symbol`; None removes it."""
         self._exchange.protect(symbol, stop)
+
+    def begin(self, setup: Setup) -> None:
+        """Fill at the costs of `setup` from here on."""
+        self._exchange.begin(setup.instruments, setup.costs)
 
     def release(self) -> None:
         """Nothing leaves."""

@@ -37,6 +37,17 @@ def _one_timetable(config: "Config") -> Iterator[Mistake]:
         )
 
 
+def _something_is_new(config: "Config") -> Iterator[Mistake]:
+    every_hours, candle_hours = config.retrain.every_hours, config.timeframe.span_ms / 3_600_000
+    if 0.0 < every_hours < candle_hours:
+        yield Mistake(
+            path=("retrain", "every_hours"),
+            shown=shown(every_hours),
+            wrong=f"is less than the {candle_hours:g} h that a candle of market.timeframe takes: nothing is new by then",
+            right="write hours in which there is something to learn from, such as 168.0",
+        )
+
+
 def _data_is_of_symbols(config: "Config") -> Iterator[Mistake]:
     symbols = config.market.symbols
     for symbol, file in config.retrain.data.items():
@@ -101,6 +112,7 @@ def _is_current(model: Path) -> bool:
 
 CONTRADICTIONS: tuple[tuple[tuple[KeyPath, ...], Callable[["Config"], Iterator[Mistake]]], ...] = (
     ((("retrain", "cron"), ("retrain", "every_hours")), _one_timetable),
+    ((("retrain", "every_hours"), ("market", "timeframe")), _something_is_new),
     ((("retrain", "data"), ("retrain", "fetch"), ("market", "symbols")), _data_is_of_symbols),
     ((("retrain", "fetch"), ("market", "source")), _fetched_from_somewhere),
     ((("retrain", "shadow_least"), ("retrain", "shadow_decisions")), _candidate_can_win),

@@ -29,6 +29,7 @@ from strategy.parameters import SHIPPED_LIMITS, SHIPPED_STRATEGY, CostModel
 
 _AN_AMOUNT = "write an amount of the quote currency"
 SYMBOL = re.compile(r"[A-Za-z0-9.$-]{1,20}/[A-Za-z0-9.$-]{1,20}")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,20}")
 
 
 def _absolute(value: object, info: ValidationInfo) -> object:
@@ -96,6 +97,13 @@ def _host(value: str) -> str:
             ipaddress.ip_address(value)
         except ValueError:
             raise Wrong("is no address of this machine") from None
+    return value
+
+
+def _names_of_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    for name in value:
+        if _HOST_NAME.fullmatch(name) is None:
+            raise Wrong(f"{name!r} is no name of a machine", 'write names alone, without a port, such as ["sacd"]')
     return value
 
 
@@ -336,18 +344,22 @@ class RetrainSection(Section):
     regret_limit: float = Field(0.03, gt=0.0, lt=1.0, description="write a share above 0 and below 1, such as 0.03")
     regret_alpha: float = Field(0.05, gt=0.0, lt=0.5, description="write a probability above 0 and below 0.5")
     drift_candles: int = Field(720, ge=10, le=100_000, description="write a whole number from 10 to 100000")
-    drift_limit: float = Field(0.15, ge=0.0, le=1.0, description="write a distance up to 1, 0 for no limit")
-    drift_trigger: float = Field(0.0, ge=0.0, le=1.0, description="write a distance up to 1, 0 for no trigger")
+    # The joint figure of `strategy.drift` never goes beyond a half.
+    drift_limit: float = Field(0.15, ge=0.0, lt=0.5, description="write a distance below 0.5, 0 for no limit")
+    drift_trigger: float = Field(0.0, ge=0.0, le=0.5, description="write a distance up to 0.5, 0 for no trigger")
 
 
 class HttpSection(Section):
-    """[http]: metrics and health."""
+    """[http]: metrics and health. allowed_hosts: names it may be asked for, besides localhost and its addresses."""
 
     enabled: bool = True
     host: Annotated[str, AfterValidator(_host)] = Field(
         "127.0.0.1", description='write an IP address of this machine, such as "127.0.0.1", or "localhost"'
     )
     port: int = Field(9464, ge=0, le=65_535, description="write a port from 1 to 65535, or 0 for any free one")
+    allowed_hosts: Annotated[tuple[str, ...], Field(strict=False), AfterValidator(_names_of_hosts)] = Field(
+        (), description='write a list of names such as ["sacd"], or []'
+    )
 
 
 class ControlSection(Section):

@@ -28,7 +28,7 @@ from daemon.events import (
 )
 from daemon.exits import Exits
 from daemon.feed_watch import FeedWatch
-from daemon.fold import Memory
+from daemon.fold import Memory, begin
 from daemon.ledger import Ledger
 from daemon.ports import (
     Broker,
@@ -50,6 +50,7 @@ from daemon.ports import (
     Sink,
     StopLost,
 )
+from daemon.vitals import StepLock
 from strategy.order import Order, OrderReport, Side
 from strategy.risk import Approved
 from strategy.trader import Outcome, Reference, Setup, Trader, Voters
@@ -114,13 +115,18 @@ class Engine:
         self._exits = Exits(trader, memory, self._ledger, clock)
         self._run_record: Callable[[Setup], Record] = _not_started
         self._run_seq = 0
-        self._lock = asyncio.Lock()
+        self._lock = StepLock(clock)
         self._count = _Counters()
 
     @property
     def feed_age_s(self) -> float | None:
         """Seconds since a live feed last brought news, None for any other feed."""
         return self._watch.age_s if self._is_live else None
+
+    @property
+    def busy_s(self) -> float | None:
+        """Seconds that the event or command under way has taken, None between two of them."""
+        return self._lock.busy_s
 
     async def run(self, events: AsyncIterator[FeedEvent]) -> None:
         """Take events until the feed ends."""
@@ -506,6 +512,37 @@ class Engine:
             self._run_record, self.model = run_record, model
             self.trader.begin(self.trader.setup, reference)
             self._tell_companion(step)
+
+    # ---- the configuration --------------------------------------------------------------------------------------
+    async def reconfigure(
+        self,
+        change: Callable[[Setup], Setup],
+        run_record: Callable[[Setup], Record],
+        told: Mapping[str, Any],
+        *,
+        checkpoint_every: int,
+        follow: Callable[[], None],
+    ) -> None:
+        """Let other parameters hold from the next candle on, here and wherever else they are kept.
+
+        change: returns the setup, given the present one.  run_record: as `start` has it.  told: what changed, for the
+        record.  follow: lets all others go by the new parameters; called once these are on disk, and must not fail.
+        As with `serve`, decisions before the record rest on the old parameters and decisions after it on the new ones.
+        """
+        async with self._lock:
+            setup = change(self.trader.setup)
+            begun = run_record(setup)
+            self._run_seq = await self._write([replace(begun, payload={**begun.payload, "reload": dict(told)})])
+            self._run_record = run_record
+            begin(self.trader, setup, self.trader.reference)
+            self._broker.begin(setup)
+            if self._companion is not None:
+                self._companion.begin(setup)
+            follow()
+            # A start that folded older candles would judge them by what `follow` has changed beside the setup.
+            self._checkpoint_every = checkpoint_every
+            self._checkpoint_at = self.memory.decisions + checkpoint_every
+            await self._write([self._checkpoint()])
 
     def _tell_companion(self, step: Record) -> None:
         if self._companion is None:

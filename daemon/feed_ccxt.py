@@ -34,6 +34,7 @@ from daemon.venue_settings import (
     with_defaults,
 )
 from daemon.venue_sockets import CLOSE_S, drop_sockets
+from daemon.vitals import Pulse
 from strategy.candle import Candle, Timeframe
 from strategy.instrument import Instrument
 
@@ -86,6 +87,7 @@ class CcxtFeed:
         self._pace = Pace(stale_after_s=stale_after_s, grace_s=grace_s, ask_after_s=ask_after_s, confirm_s=confirm_s)
         self._session = _Session(exchange_id, ccxt_options, timeframe.name, clock, budget, sandbox=sandbox)
         self._queue = FeedQueue()
+        self._pulse = Pulse(clock)
         self._runner: asyncio.Task[None] | None = None
         self._closing: asyncio.Future[None] | None = None
 
@@ -129,6 +131,10 @@ class CcxtFeed:
         finally:
             await self.close()
 
+    def slowest(self) -> tuple[str, float] | None:
+        """Return which stream or history was listened to, or asked for, longest ago, and how many seconds ago."""
+        return self._pulse.slowest()
+
     async def close(self) -> None:
         """End `events`, and close every connection within two seconds; idempotent."""
         if self._closing is None:
@@ -151,6 +157,7 @@ class CcxtFeed:
             queue=self._queue,
             health=HealthBoard(queue=self._queue),
             pace=self._pace,
+            pulse=self._pulse,
         )
         candles = LiveCandles(desk, symbols=self._symbols, resume=resume, history=self._history)
         streams = LiveStreams(desk)

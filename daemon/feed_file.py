@@ -88,6 +88,10 @@ class FileFeed:
             self._refuse_other_data(symbol, candle)
         return self._groups(known)
 
+    def slowest(self) -> tuple[str, float] | None:
+        """Return None: candles that do not come tell it all."""
+        return None
+
     async def close(self) -> None:
         """Let go of the candles."""
         self._tables = {}

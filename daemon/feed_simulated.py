@@ -72,6 +72,10 @@ class SimulatedFeed:
             self._refuse_other_market(symbol, candle)
         return self._groups(known)
 
+    def slowest(self) -> tuple[str, float] | None:
+        """Return None: candles that do not come tell it all."""
+        return None
+
     async def close(self) -> None:
         """Nothing is held."""
 

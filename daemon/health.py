@@ -1,15 +1,18 @@
 """Whether the daemon works, in words: what `/healthz`, `/readyz`, `status` and the watchdog all go by.
 
-Pure: takes events and a clock, asks nobody. Alive is a promise about ourselves: what came in went all the way through.
-Ready is a promise about the service: state recovered, candles flowing. A venue that is silent makes us unready, never
-dead, because a restart would not make it speak.
+Pure: takes events and a clock, asks nobody. Alive is a promise about ourselves: what came in went all the way through,
+and feed, journal and decision loop go on between candles too (`Vital`). Ready is a promise about the service: state
+recovered, candles flowing. A venue that is silent makes us unready, never dead, because a restart would not make it
+speak: the feed that asks it again and again is alive. One that no longer asks is dead, because a restart does help.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from daemon.events import AccountMarked, CandleTaken, Event, Started, Stopped
 from daemon.ports import Clock, FeedHealth, FeedStatus
+from daemon.vitals import Vital
 
 
 def candle_interval_s(*, is_live: bool, span_ms: int, candles_per_second: float) -> float:
@@ -40,7 +43,7 @@ class HealthReport:
 
     @property
     def is_alive(self) -> bool:
-        """True when everything that came in went through within its deadline."""
+        """True when everything that came in went through within its deadline, and nothing of ours stands still."""
         return not self.stuck
 
     @property
@@ -90,6 +93,11 @@ class Health:
         self._pending: tuple[str, float] | None = None
         self._feed: FeedStatus | None = None
         self._end: str | None = None
+        self._vitals: Sequence[Vital] = ()
+
+    def watch(self, *vitals: Vital) -> None:
+        """Look at these too from here on, until the end."""
+        self._vitals = vitals
 
     def publish(self, event: Event) -> None:
         """Take an event of the engine."""
@@ -118,7 +126,9 @@ class Health:
         """Return the health now."""
         now_s = self._clock.monotonic_s()
         late = self._late(now_s)
+        vitals = () if self._end is not None else self._vitals
         stuck = [self._slow_start(now_s), self._slow_candle(now_s), None if self._is_live else late]
+        stuck += [vital.fault() for vital in vitals]
         waiting = [self._not_started(), self._bad_feed(), self._nothing_yet(), late if self._is_live else None]
         return HealthReport(
             stuck=tuple(fault for fault in stuck if fault),

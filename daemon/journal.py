@@ -126,17 +126,28 @@ class SqliteJournal:
         fails; after a failed disk nothing is written any more.
         """
         encoded = [encode(record) for record in records]
+        if not encoded and not self._is_closing:
+            return self._last_seq
+        append = self._hand_over(encoded)
+        if append.committed.acquire(timeout=_IN_PLACE_S):
+            return append.seqs[0]
+        return await append.done
+
+    async def answer(self) -> None:
+        """Return once the writer's thread has dealt with everything it was given before; writes nothing.
+
+        Raises FatalError after close, and when the disk has failed.
+        """
+        await self._hand_over([]).done
+
+    def _hand_over(self, encoded: list[tuple[str, str]]) -> _Append:
         if self._is_closing:
             raise FatalError(f"journal {self._file.path} is closed: nothing can be appended")
-        if not encoded:
-            return self._last_seq
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         append = _Append(self._clock.now_ms(), encoded, done, threading.Lock(), [])
         append.committed.acquire()
         self._queue.put(append)
-        if append.committed.acquire(timeout=_IN_PLACE_S):
-            return append.seqs[0]
-        return await done
+        return append
 
     async def close(self) -> None:
         """Write what is queued and release the file; idempotent."""
@@ -206,6 +217,8 @@ class SqliteJournal:
                 previous = link(previous, seq, append.at_ms, kind.encode("ascii"), payload.encode("ascii"))
                 values += (seq, append.at_ms, kind, payload, previous)
             seqs.append(seq)
+        if not values:
+            return seqs  # somebody only wants to know whether we answer
         _insert(self._file.connection, values)
         self._last_seq, self._last_hash = seq, previous
         if self._first_hash is None:
@@ -235,10 +248,13 @@ class SqliteJournal:
                 append.done.set_exception(FatalError(self._failure))
         if self._is_low and not self._has_told_low:
             self._tell_low()
-        if seqs and self.commit_seconds is not None:
+        records = sum(len(append.records) for append in group)
+        if not seqs or not records:
+            return
+        if self.commit_seconds is not None:
             self.commit_seconds(seconds)
-        if seqs and seconds > SLOW_S:
-            _log.warning("journal_slow", seconds=seconds, records=sum(len(append.records) for append in group))
+        if seconds > SLOW_S:
+            _log.warning("journal_slow", seconds=seconds, records=records)
             if self.on_slow is not None:
                 self.on_slow(seconds)
 

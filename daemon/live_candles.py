@@ -17,6 +17,7 @@ from daemon.errors import ConfigError, TransientError
 from daemon.feed_queue import FeedQueue, HealthBoard
 from daemon.ports import CandleGroup, Clock, FeedHealth
 from daemon.retry import Backoff, Uniform
+from daemon.vitals import Pulse
 from strategy.candle import Candle
 
 _OVERLAP = 2  # final candles fetched again with every answer, to notice late corrections
@@ -144,6 +145,7 @@ class Desk:
     queue: FeedQueue
     health: HealthBoard
     pace: Pace
+    pulse: Pulse
 
 
 class LiveCandles:
@@ -160,6 +162,7 @@ class LiveCandles:
         self._queue = desk.queue
         self._health = desk.health
         self._pace = desk.pace
+        self._pulse = desk.pulse
         self._symbols = tuple(symbols)
         self._history = history
         self._grouper = Grouper(symbols=self._symbols, grace_s=self._pace.grace_s)
@@ -226,8 +229,9 @@ class LiveCandles:
 
     async def _insist(self, followed: Followed, ask: Callable[..., Awaitable[object]], *rest: object) -> None:
         """Ask until the venue answers; meanwhile the feed says that it is stale."""
-        backoff, part = pauses(self._generator), f"history of {followed.symbol}"
+        backoff, part = pauses(self._generator), _history_of(followed)
         while True:
+            self._pulse.beat(part)
             try:
                 await ask(followed, *rest)
             except TransientError as error:
@@ -235,6 +239,7 @@ class LiveCandles:
                 await self._clock.sleep_s(backoff.next_s())
             else:
                 self._health.clear(part)
+                self._pulse.rest(part)  # others may take longer
                 return
 
     # ---- from rows to candles -------------------------------------------------------------------------------------
@@ -243,6 +248,7 @@ class LiveCandles:
         is_any = False
         while True:
             await self._queue.room()
+            self._pulse.beat(_history_of(followed))
             settled = await self._ask(followed)
             self._take(followed, settled)
             is_any = is_any or bool(settled.finals or settled.faults)
@@ -317,9 +323,10 @@ class LiveCandles:
     # ---- live -------------------------------------------------------------------------------------------------
     async def _follow(self, followed: Followed) -> None:
         """Ask REST whenever the stream has shown a later candle, or the interval should be over."""
-        part = f"history of {followed.symbol}"
+        part = _history_of(followed)
         while True:
             while (wait_s := self._wait_s(followed)) > 0.0:
+                self._pulse.beat(part)
                 followed.wake.clear()
                 # Looks at the clock at least twice a minute: it may have been set, or the machine asleep.
                 await pause(self._clock, followed.wake, min(wait_s, 30.0))
@@ -360,6 +367,10 @@ class LiveCandles:
         settled = followed.ledger.settle(followed.stream.values())
         self._take(followed, settled)
         return bool(settled.finals)
+
+
+def _history_of(followed: Followed) -> str:
+    return f"history of {followed.symbol}"
 
 
 def _group_of(finals: Sequence[Final], *, is_backfill: bool) -> CandleGroup:

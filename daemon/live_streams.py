@@ -32,6 +32,7 @@ class LiveStreams:
         self._queue = desk.queue
         self._health = desk.health
         self._pace = desk.pace
+        self._pulse = desk.pulse
 
     def parts(self, followed: Followed) -> list[Coroutine[Any, Any, None]]:
         """Return what has to run, side by side and without end, to hear of one symbol."""
@@ -61,6 +62,7 @@ class LiveStreams:
         backoff, is_trades = pauses(self._generator), part.startswith("trades")
         while True:
             asked_s = self._clock.monotonic_s()
+            self._pulse.beat(part)
             try:
                 news = await watch()
             except TimeoutError:
@@ -150,6 +152,7 @@ class LiveStreams:
         least_s, most_s = _POLL_S
         part = f"candles of {followed.symbol}"
         while True:
+            self._pulse.beat(part)
             wanted = followed.ledger.wanted_ms
             try:
                 self._hear(followed, await self._venue.rows(followed.symbol, wanted, 5))

@@ -40,6 +40,10 @@ class OrderGate:
             self._buys[request.client_id] = request.symbol, request.quantity
         return None
 
+    def cap(self, settings: LiveSettings) -> None:
+        """Go by other caps from here on; what was counted stays counted."""
+        self._settings = settings
+
     def end(self, client_id: str) -> None:
         """Hear that an order can fill no more."""
         self._buys.pop(client_id, None)

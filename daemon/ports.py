@@ -97,6 +97,13 @@ class Feed(Protocol):
         """
         ...
 
+    def slowest(self) -> tuple[str, float] | None:
+        """Return which of its parts turned longest ago, and for how many seconds it has not.
+
+        To ask a silent venue once more is to turn. None where candles alone tell whether it does.
+        """
+        ...
+
     async def close(self) -> None:
         """Release connections; idempotent."""
         ...
@@ -238,6 +245,10 @@ class Broker(Protocol):
 
     def protect(self, symbol: str, stop: Order | None) -> None:
         """Replace the protective stop of `symbol`; None removes it."""
+        ...
+
+    def begin(self, setup: "Setup") -> None:
+        """Continue under other parameters; what is in flight or protected stays so."""
         ...
 
     def release(self) -> None:

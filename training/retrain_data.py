@@ -79,6 +79,8 @@ def gather(
     if request.journal is not None:
         say("reading the journal")
     traded = _traded(request, folder / _JOURNAL, limit_s)
+    if not request.exchange:
+        given = {symbol: _up_to_now(table, traded, notes) for symbol, table in given.items()}
     fetched = _fetched(request, given, folder / _FETCHED, say, make_venue) if request.fetch else {}
     say("putting the candles together")
     tables = [_put_together(symbol, fetched, given, traded, notes) for symbol in request.symbols]
@@ -117,6 +119,16 @@ def _given(request: Request, symbol: str, path: Path) -> CandleTable:
     table = read_candle_file(path, symbol=symbol).table
     _require_timeframe(request, table, str(path))
     return table
+
+
+def _up_to_now(table: CandleTable, traded: Mapping[str, CandleTable], notes: list[str]) -> CandleTable:
+    """Return the candles of a file that an account on recorded or made-up ones has come to: the rest is its future."""
+    now_ms = max((int(known.open_ms[-1]) for known in traded.values()), default=None)
+    if now_ms is None or int(table.open_ms[-1]) <= now_ms:
+        return table
+    kept = table.slice(None, now_ms + 1)
+    notes.append(f"{table.symbol}: {counted(len(table) - len(kept), 'candle')} of its file lie ahead of the account")
+    return kept
 
 
 def _require_timeframe(request: Request, table: CandleTable, place: str) -> None:

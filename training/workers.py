@@ -240,7 +240,8 @@ class _PipeLink:
 
 def _work(connection: Connection, task: Task, shared: Any) -> None:  # noqa: ANN401
     """Be the process of one task."""
-    os.nice(LOWEST_PRIORITY)
+    if os.getpriority(os.PRIO_PROCESS, 0) < LOWEST_PRIORITY:
+        os.nice(LOWEST_PRIORITY)  # systemd's sandbox forbids to ask, and has us there already
     warnings.formatwarning = lambda message, *_: f"{task.name}: {message}\n"
     ended = perform(task, shared, _PipeLink(connection, task.folder))
     try:

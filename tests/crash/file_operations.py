@@ -7,6 +7,7 @@ to a file that goes past these calls fails the run.
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,22 +48,22 @@ def nothing(_index: int, _operation: Operation) -> None:
 def watched(before: Moment = nothing, after: Moment = nothing) -> Iterator[list[Operation]]:
     """Yield the operations of this process as they are made; each is told to `before` and `after` with its index."""
     made: list[Operation] = []
-    depth = [0]
+    inside = threading.local()
     real = {name: getattr(os, name) for name in CALLS}
 
     def telling(name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            if depth[0]:  # one of these calls in terms of another, or what a moment does itself
+            if getattr(inside, "call", False):  # one of these calls in terms of another, or what a moment does itself
                 return real[name](*arguments, **options)
             operation, index = Operation(call=name, arguments=_described(arguments)), len(made)
             made.append(operation)
-            depth[0] += 1
+            inside.call = True
             try:
                 before(index, operation)
                 result = real[name](*arguments, **options)
                 after(index, operation)
             finally:
-                depth[0] -= 1
+                inside.call = False
             return result
 
         return call
@@ -76,11 +77,16 @@ def watched(before: Moment = nothing, after: Moment = nothing) -> Iterator[list[
             setattr(os, name, call)
 
 
-def end_at_unseen_changes(code: int) -> None:
-    """End this process with `code` when it changes a file past `watched`; the hook stays for good: for children."""
+def end_at_unseen_changes(code: int, within: str = "") -> None:
+    """End this process with `code` when it changes a file past `watched`; the hook stays for good: for children.
+
+    within: the directory whose files count, "" for all.
+    """
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if not _CHANGES.fullmatch(event) or (event == "open" and not _is_written(arguments)):
+            return
+        if within and not any(str(argument).startswith(within) for argument in arguments):
             return
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename != __file__:

@@ -29,7 +29,7 @@ from daemon.models import set_current
 from daemon.ports import CandleGroup
 from daemon.registry_links import serving_names
 from daemon.retrain_child import Ended
-from daemon.retrain_files import RESULT, RetrainRefused
+from daemon.retrain_files import REQUEST, RESULT, RetrainRefused
 from daemon.run_record import run_record
 from daemon.serving import model_of, reference_of
 from daemon.succession import Succession
@@ -90,18 +90,25 @@ class Played(Contenders):
         return replace(model_of(self.bundle(short_id)), voters=self._parts[short_id])
 
 
-class Shown:
-    """A feature window that is always full; each feature of its row has the same value, as many training spreads."""
+@dataclass
+class Rows:
+    """What every feature shows, in training spreads. seen: by open time, so that a candle shows the same again."""
 
-    def __init__(self, values: list[float]) -> None:
-        self._values = values
-        self.max_missing = 0
+    value: float = 1.0
+    seen: dict[int, float] = field(default_factory=dict)
+
+
+class Shown:
+    """A feature window that is always full; all features of its row have the same value."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
 
     def push(self, candle: Candle) -> None:
         """Nothing is remembered."""
 
     def update(self, candle: Candle) -> FeatureRow | None:
-        row = np.full(N_FEATURES, self._values[0], np.float32)
+        row = np.full(N_FEATURES, self._rows.seen.setdefault(candle.open_ms, self._rows.value), np.float32)
         return FeatureRow(row, 0.02, 0.01, Regime(Trend.FLAT, Volatility.NORMAL))
 
 
@@ -144,7 +151,7 @@ class Situation:
     trainers: list[Trainer] = field(default_factory=list)
     refusal: str = ""
     """Why no trainer can be started, "" while one can."""
-    row: list[float] = field(default_factory=lambda: [1.0])
+    rows: Rows = field(default_factory=Rows)
     at: int = START
     ids: Any = field(default_factory=lambda: map("{:016x}".format, itertools.count(1)))
 
@@ -224,7 +231,7 @@ class House:
 
     def folded(self, companion: Companion | None) -> tuple[Trader, Memory]:
         """Return what recovery makes of the journal, and bring `companion` there."""
-        features = {symbol: Shown(self.situation.row) for symbol in self.setup.instruments}
+        features = {symbol: Shown(self.situation.rows) for symbol in self.setup.instruments}
         trader = Trader(self.setup, features, CASH)
         fold, voters = Fold(trader, CASH, companion), Recorded(())
         for entry in self.journal.entries:
@@ -363,7 +370,8 @@ class House:
         return values
 
     def answer(self, outcome: str = "candidate", candidate: str = "", **changes: Any) -> Path:
-        """Leave the answer of a trainer to the newest request."""
+        """Leave the answer of a trainer, which has taken the newest request."""
+        (self.directory / REQUEST).unlink(missing_ok=True)
         retrain = self.life.retrain
         values: dict[str, Any] = {
             "format": 1,
@@ -453,4 +461,3 @@ def as_live(config: Config, allowed: str = "") -> Config:
             "live": config.live.model_copy(update={"allow_unproven": allowed}),
         }
     )
-

@@ -249,8 +249,11 @@ def test_a_misspelt_section_is_told_with_the_right_one(home: Path) -> None:
         ("exchange", 'id = "Binance!"', "is no name of an exchange"),
         ("http", 'host = "example.org"', "is no address of this machine"),
         ("http", "port = 65536", "is above 65535"),
+        ("http", 'allowed_hosts = ["sacd:9464"]', "is no name of a machine"),
         ("http", "port = -1", "is below 0"),
         ("journal", "checkpoint_every = 0", "is below 1"),
+        ("retrain", "drift_limit = 0.5", "is not below 0.5"),
+        ("retrain", "drift_trigger = 0.51", "is above 0.5"),
         ("log", 'level = "DEBUG"', '"debug", "info", "warning" or "error"'),
         ("log", 'format = "xml"', '"auto", "console" or "json"'),
         ("risk", "max_drawdown = 15", "is outside 0.001 .. 0.99; write a number, such as 0.15"),
@@ -442,6 +445,14 @@ def test_two_timetables_are_a_contradiction(home: Path) -> None:
     )
 
 
+def test_retraining_more_often_than_candles_come_is_a_contradiction(home: Path) -> None:
+    (line,) = mistakes(home, retrained(home, "every_hours = 0.9"))
+    assert line.startswith("retrain.every_hours = 0.9: is less than the 1 h that a candle of market.timeframe takes")
+    assert load(home, retrained(home, "every_hours = 1.0")).retrain.every_hours == 1.0
+    quick = changed("market", "timeframe", 'timeframe = "15m"', retrained(home, "every_hours = 0.25"))
+    assert load(home, quick).retrain.every_hours == 0.25
+
+
 def test_candles_to_train_on_are_of_traded_symbols_and_can_be_read(home: Path) -> None:
     (home / "btc.csv").touch()
     (home / "folder").mkdir()
@@ -478,7 +489,7 @@ def test_a_shadow_that_ends_before_it_may_win_is_a_contradiction(home: Path) -> 
 @pytest.mark.parametrize("key", ["cron", "every_hours", "drift_trigger"])
 @pytest.mark.parametrize("model", ["models/0123456789abcdef", "models/latest", "elsewhere/current", "folder/current"])
 def test_retraining_needs_the_link_of_a_registry_to_replace(home: Path, key: str, model: str) -> None:
-    text = retrained(home, {"cron": 'cron = "0 3 * * sun"'}.get(key, f"{key} = 0.5"))
+    text = retrained(home, {"cron": 'cron = "0 3 * * sun"', "every_hours": "every_hours = 24.0"}.get(key, f"{key} = 0.5"))
     (home / "models" / "latest").symlink_to("0123456789abcdef")
     (home / "elsewhere").mkdir()
     (home / "elsewhere" / "current").symlink_to("../models/0123456789abcdef")

@@ -100,9 +100,7 @@ async def test_a_candidate_that_does_better_serves_between_two_candles_and_is_co
     house.check_memory()
 
 
-async def test_whoever_watches_is_told_of_every_step_and_of_every_comparison(
-    situation: Situation, better: str
-) -> None:
+async def test_whoever_watches_is_told_of_every_step_and_of_every_comparison(situation: Situation, better: str) -> None:
     house = await open_house(situation)
     await promoted(house, better)
     told = house.events(ModelStep)

@@ -20,6 +20,7 @@ from daemon.app_feed import make_feed
 from daemon.companion import Bounds, Companion
 from daemon.config import Config, load_config
 from daemon.contenders import Contenders
+from daemon.errors import FatalError, SacdError
 from daemon.journal import SqliteJournal
 from daemon.model_life import Life
 from daemon.paths import journal_path
@@ -32,6 +33,7 @@ from strategy.bundle import Bundle
 from strategy.trader import Trader
 from tests.fakes.clock import ManualClock
 
+
 class Account:
     """One run of an account: `open`, `trade`, then `stop`, or `die` as a kill would leave it."""
 
@@ -39,6 +41,7 @@ class Account:
         self.config = config
         self.path = journal_path(config)
         self.clock = ManualClock()
+        self.hindrances: list[str] = []
         self.bundle = load_model(config)
         self._app = _app(config, self.clock)
         self.trader, self.succession = _parts(config, self._app, self.bundle, self.clock)
@@ -95,7 +98,8 @@ class Account:
             await self.heed()
 
     async def trade_all(self) -> None:
-        """Take everything that is left."""
+        """Heed what the last run left, and take everything that is left."""
+        await self.heed()
         with contextlib.suppress(StopAsyncIteration):
             while True:
                 await self.trade(1)
@@ -121,8 +125,13 @@ class Account:
         self.succession._woken.set()
         while self.succession._woken.is_set():
             self.succession._woken.clear()
-            await self.succession._look_at_ensembles()
-            await self.succession._look_at_retraining()
+            for look in (self.succession._look_at_ensembles, self.succession._look_at_retraining):
+                try:
+                    await look()
+                except FatalError:
+                    raise
+                except SacdError as error:  # as the task does that looks after them: what hinders it is told
+                    self.hindrances.append(str(error))
 
     # ---- ending -------------------------------------------------------------------------------------------------
     async def stop(self) -> None:
@@ -161,9 +170,7 @@ def _parts(config: Config, app: App, bundle: Bundle, clock: ManualClock) -> tupl
     setup = app._setup(config.instruments())
     contenders = Contenders(config.strategy.model, config.market.timeframe, bundle)
     retrain, cash = config.retrain, config.daemon.initial_cash
-    bounds = Bounds(
-        regret=retrain.regret_limit, drift_limit=retrain.drift_limit, drift_half_life=retrain.drift_candles
-    )
+    bounds = Bounds(regret=retrain.regret_limit, drift_limit=retrain.drift_limit, drift_half_life=retrain.drift_candles)
     companion = Companion(setup, cash, bounds, contenders.find)
     ids = (f"{number:016x}" for number in itertools.count(1))
     succession = Succession(config, clock, companion, contenders, environ={}, make_id=lambda: next(ids))

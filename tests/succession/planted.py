@@ -115,6 +115,8 @@ class Kind(StrEnum):
     """Says BUY to everything in the same words: garbage."""
     SATURATED = "saturated"
     """Follows with weights a thousand times as large, so that every direction is at the end of its range: garbage."""
+    RESTLESS = "restless"
+    """Follows the last candle alone, and pays for it: worse than most on any market, costs being what they are."""
 
 
 def write_ensemble(registry: Path, kind: Kind, candles: Sequence[Sequence[Candle]]) -> str:
@@ -156,9 +158,10 @@ def _arrays(kind: Kind, member: int) -> dict[str, NDArray[np.float32]]:
     arrays = {name: np.zeros(shape, np.float32) for name, shape in layer_shapes(N_OBSERVATION, (4,), 3).items()}
     by_return = 0.4 + 0.2 * member
     seen, said = arrays["layer0.weight"], arrays["layer1.weight"]
+    reads = ("candle_position", "candle_position") if kind is Kind.RESTLESS else ("return_24", "mean_distance_24")
     for row, sign in enumerate((1.0, -1.0)):
-        seen[row, FEATURE_NAMES.index("return_24")] = sign * by_return
-        seen[row, FEATURE_NAMES.index("mean_distance_24")] = sign * (1.0 - by_return)
+        seen[row, FEATURE_NAMES.index(reads[0])] += sign * by_return
+        seen[row, FEATURE_NAMES.index(reads[1])] += sign * (1.0 - by_return)
     seen[2, N_FEATURES + PORTFOLIO_NAMES.index("exposure")] = 1.0
     seen[3, FEATURE_NAMES.index("volatility_share_24")] = 1.0
     if kind is not Kind.CONSTANT:

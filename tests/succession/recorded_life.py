@@ -1,11 +1,11 @@
-"""A life of ensembles on recorded candles, a year and more in a minute: what a person would see over many months.
+"""A life of ensembles on recorded candles, half a year in a minute: what a person would see over many months.
 
     python -m tests.succession.recorded_life [FOLDER]
 
-Real are the candles (Binance's BTC and ETH, July 2019 to the end of 2020), the daemon, its trainer, the gate, the
-comparison, the swap and the rollback. Staged is who meets whom: the incumbent goes against the trend on purpose, and
-the candidate is the ensemble that ships, which **was trained on these very candles**. So this shows that the machinery
-does what it says, and nothing about what an ensemble earns.
+Real are the candles (Binance's BTC and ETH, from July 2019 on), the daemon, its trainer, the gate, the comparison, the
+swap and the rollback. Staged is who meets whom: the incumbent follows every single candle and pays for it, and the
+candidate is the ensemble that ships, which **was trained on these very candles**. So this shows that the machinery does
+what it says, and nothing about what an ensemble earns.
 """
 
 import asyncio
@@ -67,9 +67,9 @@ class _Life:
         shutil.copytree(ROOT / "models" / _SHIPPED, self.registry / _SHIPPED)
         files = {symbol: _cut(symbol, root) for symbol in FILES}
         candles = [list(_read(symbol, path)) for symbol, path in files.items()]
-        self.contrary = write_ensemble(self.registry, Kind.OPPOSES, candles)
+        self.restless = write_ensemble(self.registry, Kind.RESTLESS, candles)
         self.steep = write_ensemble(self.registry, Kind.SATURATED, candles)
-        set_current(self.registry, self.contrary)
+        set_current(self.registry, self.restless)
         self.config = root / "config.toml"
         self.config.write_text(_configuration(files, self), encoding="utf-8")
         self.journal = self.state / "life-file.sqlite"
@@ -83,11 +83,12 @@ class _Life:
             )  # fmt: skip
             try:
                 await asyncio.wait_for(self._direct(), _LONGEST_S)
+                daemon.terminate()
                 await asyncio.wait_for(daemon.wait(), _LONGEST_S)
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     daemon.kill()
-        names = {self.contrary: "contrary", _SHIPPED: "shipped", self.steep: "steep"}
+        names = {self.restless: "restless", _SHIPPED: "shipped", self.steep: "steep"}
         return Told(
             journal=self.journal,
             registry=self.registry,
@@ -108,7 +109,7 @@ class _Life:
         await self._until(lambda step: step["step"] == "kept")
         await self._ask("shadow", {"model": _SHIPPED})
         await self._until(lambda step: step["step"] == "confirmed")
-        await self._ask("promote", {"model": self.contrary})
+        await self._ask("promote", {"model": self.restless})
         await self._until(lambda step: step["step"] == "serving" and step["cause"] == "rollback")
 
     async def _until_decided(self, days: int) -> None:
@@ -170,13 +171,14 @@ def _configuration(files: Mapping[str, Path], life: _Life) -> str:
         "market": {"source": "file", "symbols": list(FILES), "candles_per_second": PACE},
         "market.file": {"start": START},
         "market.file.paths": {symbol: str(path) for symbol, path in files.items()},
-        "strategy": {**STRATEGY.to_json(), "model": str(life.registry / "current")},
+        "strategy": {**STRATEGY.to_json(), "decide_every": 1, "model": str(life.registry / "current")},
         "risk": LIMITS.to_json(),
         "retrain": {
             "steps": 4_000,
             "holdout_days": 30.0,
             "shadow_decisions": 600,
-            "watch_decisions": 40,
+            "watch_decisions": 150,
+            "regret_limit": 0.02,
             "drift_limit": 0.0,
         },
         "http": {"enabled": False},

@@ -25,7 +25,7 @@ class _Retelling:
         self._windows = {symbol: FeatureWindow(missing) for symbol in self._setup.instruments}
         self.pair: Pair | None = None
         self._sides = ("", "")
-        self._differences: list[float] = []
+        self._count, self._total = 0, 0.0
 
     def marks(self) -> Iterator[dict[str, Any]]:
         """Yield what each `shadow` record has to say."""
@@ -53,15 +53,14 @@ class _Retelling:
         if marked is None:
             return
         if marked.difference is not None:
-            self._differences.append(marked.difference)
-        count, total = len(self._differences), math.fsum(self._differences)
+            self._count, self._total = self._count + 1, self._total + marked.difference
         yield {
             "open_ms": marked.open_ms,
             "old": self._sides[0],
             "new": self._sides[1],
-            "count": count,
-            "mean": round(total / max(count, 1), 15),
-            "lead": round(math.expm1(total), 12),
+            "count": self._count,
+            "mean": self._total / max(self._count, 1),
+            "lead": math.expm1(self._total),
             "difference": marked.difference,
             "equity": {"old": marked.old.equity, "new": marked.new.equity},
         }
@@ -78,7 +77,7 @@ class _Retelling:
                 self.pair = None
 
     def _compare(self, old: str, new: str) -> None:
-        self._differences = []
+        self._count, self._total = 0, 0.0
         if self.pair is None or self._sides != (old, new):
             self._sides = old, new
             self.pair = Pair(self._setup, self._cash, self._find(old), self._find(new))
@@ -93,12 +92,5 @@ def retold(journal: Path, registry: Path) -> tuple[list[dict[str, Any]], dict[st
 
 def told(journal: Path) -> list[dict[str, Any]]:
     """Return what the `shadow` records say of it."""
-    kept = ("open_ms", "old", "new", "count", "difference", "equity")
-    return [
-        {
-            **{name: entry.payload[name] for name in kept},
-            "mean": round(entry.payload["mean"], 15),
-            "lead": round(entry.payload["lead"], 12),
-        }
-        for entry in journal_reader.read(journal, kinds={"shadow"})
-    ]
+    kept = ("open_ms", "old", "new", "count", "mean", "lead", "difference", "equity")
+    return [{name: entry.payload[name] for name in kept} for entry in journal_reader.read(journal, kinds={"shadow"})]

@@ -8,11 +8,12 @@ from typing import Any, Self
 
 from tests.fakes.serving import write_csv
 from tests.succession.places import PlantedPlace, make_planted
-from tests.succession.planted import WARM_UP, Kind
+from tests.succession.planted import HOUR_MS, WARM_UP, Kind
 
 BEFORE, AFTER = 185, 120
-GROUPS = BEFORE + AFTER
 """Candle times that are decided on."""
+SHADOW_AFTER = 5
+"""Candle times after which the candidate goes into shadow."""
 RETRAIN: Mapping[str, Any] = {
     "shadow_alpha": 0.2,
     "shadow_least": 5,
@@ -36,6 +37,11 @@ class Swift:
     @property
     def root(self) -> Path:
         return self.planted.place.root
+
+    @property
+    def shadow_ms(self) -> int:
+        """Open time of the first candle that both trade."""
+        return self.planted.start_ms + SHADOW_AFTER * HOUR_MS
 
     @property
     def registry(self) -> Path:
@@ -67,7 +73,9 @@ class Swift:
 def make_swift(root: Path, **changes: Mapping[str, Any]) -> Swift:
     """Return such a place; nothing has been traded there yet."""
     planted = make_planted(root, before=BEFORE, after=AFTER)
-    for (path, gaps), candles in zip(zip(planted.place.files.values(), _GAPS, strict=True), planted.candles, strict=True):
+    for (path, gaps), candles in zip(
+        zip(planted.place.files.values(), _GAPS, strict=True), planted.candles, strict=True
+    ):
         write_csv(path, candles, [WARM_UP + gap for gap in gaps])
     made = Swift(planted=planted, incumbent=planted.current, candidate=planted.add(Kind.FOLLOWS))
     made.configure(**changes)

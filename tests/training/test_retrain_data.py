@@ -107,6 +107,14 @@ def test_a_journal_alone_is_enough_and_gaps_are_told(tmp_path: Path) -> None:
     assert "differ" not in told(found)
 
 
+def test_a_file_that_knows_the_future_of_a_recorded_account_ends_where_the_account_is(tmp_path: Path) -> None:
+    path = journal(tmp_path / "j.sqlite", btc=list(cut(TABLE, 100, 180).candles()))
+    request, folder = asked(tmp_path / "place", [TABLE], journal=path, exchange="")
+    found = gather(request, folder)
+    assert found.tables[0] == cut(TABLE, 0, 180)
+    assert "BTC/USDT: 120 candles of its file lie ahead of the account" in told(found)
+
+
 def test_whoever_goes_on_gets_the_candles_it_began_with(tmp_path: Path) -> None:
     path = journal(tmp_path / "j.sqlite", btc=list(cut(TABLE, 0, 250).candles()))
     request, folder = asked(tmp_path / "place", [cut(TABLE, 0, 200)], journal=path)

@@ -1,0 +1,67 @@
+"""Selectors of the queries: what a panel asks Prometheus, of the account and the symbols that are chosen above it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+JOB = 'job="sacd"'
+_CHOSEN = 'instance="$instance"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """One question to Prometheus.
+
+    legend: the name of each series, {{label}} for the value of a label.  is_instant: asked at the end of the span that
+    is looked at, and not over it.
+    """
+
+    expr: str
+    legend: str = ""
+    is_instant: bool = False
+
+    def to_json(self, number: int, form: str) -> dict[str, Any]:
+        """Return it as a target of a panel. number: its place there.  form: time_series, table or heatmap."""
+        return {
+            "datasource": SOURCE,
+            "editorMode": "code",
+            "expr": self.expr,
+            "format": form,
+            "instant": self.is_instant,
+            "legendFormat": self.legend or "__auto",
+            "range": not self.is_instant,
+            "refId": chr(ord("A") + number),
+        }
+
+
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+"""The Prometheus that is chosen above the panels."""
+
+
+def own(metric: str, **labels: str) -> str:
+    """Return the selector of a metric of the chosen account; labels: values that it must have."""
+    return _selector(metric, _CHOSEN, labels)
+
+
+def symbols(metric: str, **labels: str) -> str:
+    """Return the selector of a metric of the chosen account and symbols."""
+    return _selector(metric, f'{_CHOSEN},symbol=~"$symbol"', labels)
+
+
+def process(metric: str) -> str:
+    """Return the selector of a metric that every program has, of the chosen one."""
+    return f"{metric}{{{JOB},{_CHOSEN}}}"
+
+
+def over(left: str, right: str) -> str:
+    """Return one figure of an account as a share of another one of it, whatever else the two are told apart by."""
+    return f"{left} / on (job, instance) group_left () {right}"
+
+
+def share_of_limit(figure: str, limit: str) -> str:
+    """Return how much of a limit is used up. figure: a query.  limit: value of that label of sacd_limit_ratio."""
+    return over(figure, own("sacd_limit_ratio", limit=limit))
+
+
+def _selector(metric: str, chosen: str, labels: dict[str, str]) -> str:
+    pairs = "".join(f',{name}="{value}"' for name, value in labels.items())
+    return f"{metric}{{{chosen}{pairs}}}"
