@@ -43,7 +43,7 @@ def _something_is_new(config: "Config") -> Iterator[Mistake]:
         yield Mistake(
             path=("retrain", "every_hours"),
             shown=shown(every_hours),
-            wrong=f"is less than the {candle_hours:g} h that a candle of market.timeframe takes: nothing is new by then",
+            wrong=f"is less than the {candle_hours:g} h that a candle of market.timeframe takes: nothing is new then",
             right="write hours in which there is something to learn from, such as 168.0",
         )
 

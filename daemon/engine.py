@@ -57,6 +57,8 @@ from strategy.trader import Outcome, Reference, Setup, Trader, Voters
 
 _BATCH = 400
 """Backfilled candle groups that share a transaction: nothing depends on them until a decision follows."""
+_LOOK_EVERY_S = 10.0
+"""How long a feed may be trusted to be heard before a limit that has become shorter meanwhile is looked at."""
 COMMANDS = ("pause", "resume", "flatten")
 
 
@@ -260,7 +262,7 @@ class Engine:
         """Notice a live feed that falls silent, whatever it says itself, until cancelled."""
         while True:
             limits = self.trader.setup.limits
-            rest_s = self._watch.rest_s(limits)
+            rest_s = min(self._watch.rest_s(limits), _LOOK_EVERY_S)
             if rest_s <= 0.0:
                 rest_s = limits.stale_feed_s
                 async with self._lock:

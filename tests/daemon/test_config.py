@@ -489,7 +489,12 @@ def test_a_shadow_that_ends_before_it_may_win_is_a_contradiction(home: Path) -> 
 @pytest.mark.parametrize("key", ["cron", "every_hours", "drift_trigger"])
 @pytest.mark.parametrize("model", ["models/0123456789abcdef", "models/latest", "elsewhere/current", "folder/current"])
 def test_retraining_needs_the_link_of_a_registry_to_replace(home: Path, key: str, model: str) -> None:
-    text = retrained(home, {"cron": 'cron = "0 3 * * sun"', "every_hours": "every_hours = 24.0"}.get(key, f"{key} = 0.5"))
+    lines = {
+        "cron": 'cron = "0 3 * * sun"',
+        "every_hours": "every_hours = 24.0",
+        "drift_trigger": "drift_trigger = 0.1",
+    }
+    text = retrained(home, lines[key])
     (home / "models" / "latest").symlink_to("0123456789abcdef")
     (home / "elsewhere").mkdir()
     (home / "elsewhere" / "current").symlink_to("../models/0123456789abcdef")

@@ -82,9 +82,14 @@ class _Life:
                 stdout=log, stderr=log, env=self._environment(), preexec_fn=die_with_parent,
             )  # fmt: skip
             try:
-                await asyncio.wait_for(self._direct(), _LONGEST_S)
+                directing, ending = asyncio.ensure_future(self._direct()), asyncio.ensure_future(daemon.wait())
+                await asyncio.wait({directing, ending}, timeout=_LONGEST_S, return_when=asyncio.FIRST_COMPLETED)
+                if not directing.done():
+                    directing.cancel()
+                    raise AssertionError(f"it did not come to its end: {self._last_words()}")
+                directing.result()
                 daemon.terminate()
-                await asyncio.wait_for(daemon.wait(), _LONGEST_S)
+                await asyncio.wait_for(ending, _LONGEST_S)
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     daemon.kill()
@@ -96,6 +101,10 @@ class _Life:
             marks=self._entries("shadow"),
             names=names,
         )
+
+    def _last_words(self) -> str:
+        steps = [step.payload["step"] for step in self._steps()] if self.journal.exists() else []
+        return f"steps {steps}, log ends {(self.root / 'log').read_text()[-2_000:]}"
 
     def _environment(self) -> dict[str, str]:
         return environment({"SACD_TRIALS": str(self.root / "trials.jsonl")})
@@ -113,7 +122,7 @@ class _Life:
         await self._until(lambda step: step["step"] == "serving" and step["cause"] == "rollback")
 
     async def _until_decided(self, days: int) -> None:
-        while (await self._ask("status", {}))["decisions"] < days * 24 * len(FILES):
+        while (await self._ask("status", {}))["decisions"] < days * 24 * len(FILES):  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.1)
 
     async def _ask(self, verb: str, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,7 +137,7 @@ class _Life:
                 await asyncio.sleep(0.05)
 
     async def _until(self, is_it: Callable[[Mapping[str, Any]], bool]) -> None:
-        while not any(is_it(step.payload) for step in self._steps()):
+        while not any(is_it(step.payload) for step in self._steps()):  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.2)
 
     def _steps(self) -> Sequence[Entry]:
