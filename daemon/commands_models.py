@@ -170,8 +170,8 @@ def models_rollback(config: _ConfigPath = _CONFIG, as_json: _AsJson = False) -> 
     loaded = _config(config)
     effect, notes = _ask(loaded, "rollback", {}), list[str]()
     if effect is None:
-        name = _previous(loaded)
-        effect, notes = _promote_at_rest(loaded, name), _notes(loaded, name)
+        name, before = _roll_back_at_rest(loaded)
+        effect, notes = _at_rest(name, before), _notes(loaded, name)
     _tell(effect, notes, as_json=as_json)
 
 
@@ -253,21 +253,28 @@ def _promote_at_rest(config: "Config", name: str) -> str:
         return f"{name} is current already: nothing changes"
     check_serves(find_bundle(registry, name, timeframe=config.market.timeframe))
     set_current(registry, name)
+    return _at_rest(name, before)
+
+
+def _at_rest(name: str, before: str) -> str:
     instead = f" in place of {before}" if before else ""
     return f"no sacd is running: {name} is current now{instead}, and serves from the next `sacd run` on"
 
 
-def _previous(config: "Config") -> str:
-    from daemon.models import serving_names  # noqa: PLC0415
+def _roll_back_at_rest(config: "Config") -> tuple[str, str]:
+    """Let the links change places; returns what serves from the next start on, and what did before.
+
+    One that was killed half-way is finished.
+    """
+    from daemon.golden import check_serves  # noqa: PLC0415
+    from daemon.models import find_bundle, serving_names, swap_back  # noqa: PLC0415
 
     registry = _registry(config)
-    current, previous = serving_names(registry)
-    if not previous:
-        raise ArtifactError(
-            f"registry {registry}: no ensemble served before {current or 'the present one'}; `sacd models promote ID` "
-            "takes any that `sacd models list` shows"
-        )
-    return previous
+    _, previous = serving_names(registry)
+    if previous:
+        check_serves(find_bundle(registry, previous, timeframe=config.market.timeframe))
+    name = swap_back(registry)
+    return name, serving_names(registry)[1]
 
 
 def _registry(config: "Config") -> Path:

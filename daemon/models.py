@@ -163,8 +163,8 @@ def swap_back(registry: Path) -> str:
         current, previous = serving_names(registry)
         if not previous:
             raise ArtifactError(
-                f"registry {registry}: no bundle served before {current or 'the present one'}; name one of "
-                "`sacd models list`"
+                f"registry {registry}: no ensemble served before {current or 'the present one'}; "
+                "`sacd models promote ID` takes any that `sacd models list` shows"
             )
         name = current if registry_links.is_half_exchanged(registry) else previous
         _lead_to(registry, name)

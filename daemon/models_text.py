@@ -139,13 +139,17 @@ def _when(row: Mapping[str, Any]) -> Text:
     return words.append(f"\n{_ORIGINS[Origin(row['origin'])]}", "dim")
 
 
+_DAY_MS = 86_400_000
+
+
 def _made(row: Mapping[str, Any]) -> Text:
     words, data = Text(row["model"] or "-"), row["data"]
     if data is None:
         return words
     words.append(f"\n{wording.one_line(', '.join(data['symbols']))}")
     words.append(f"\n{_date(data['start_ms'])} to {_date(data['end_ms'])}")
-    return words.append(f"\njudged on the last {data['days_unseen']:,.0f} days")
+    days = (data["end_ms"] - data["holdout_from_ms"]) / _DAY_MS
+    return words.append(f"\njudged on the last {days:,.0f} days")
 
 
 def _gate(gate: Sequence[Mapping[str, Any]]) -> Text:
