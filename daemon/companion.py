@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from daemon.config_sections import RetrainSection
 from daemon.errors import ArtifactError
 from daemon.model_life import Life, Phase
 from daemon.ports import CandleGroup, DriftMarked, Record
@@ -35,6 +36,11 @@ class Bounds:
     regret: float
     drift_limit: float
     drift_half_life: int
+
+    @classmethod
+    def of(cls, retrain: RetrainSection) -> "Bounds":
+        """Return those of [retrain]."""
+        return cls(regret=retrain.regret_limit, drift_limit=retrain.drift_limit, drift_half_life=retrain.drift_candles)
 
 
 class Advice(StrEnum):
@@ -152,6 +158,15 @@ class Companion:
         self._setup = setup
         if self._trial is not None:
             self._trial.pair.begin(setup)
+
+    def bound(self, bounds: Bounds) -> None:
+        """Go by other bounds from the next candle on; what was measured so far stays."""
+        measured = None if self._drift is None else self._drift.state()
+        self._bounds = bounds
+        if measured is not None:
+            self._follow_drift(self.life.serving)
+            if self._drift is not None:
+                self._drift.restore(measured)
 
     # ---- what is known ------------------------------------------------------------------------------------------
     @property

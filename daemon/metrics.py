@@ -30,7 +30,7 @@ from daemon.metrics_catalogue import Catalogue
 from daemon.metrics_limits import LIMITS, LimitMetrics
 from daemon.metrics_live import CHANGES, STEPS, LiveMetrics
 from daemon.metrics_models import OUTCOMES, SIDES, ModelMetrics
-from daemon.metrics_process import COMMANDS, COPIES, QUEUES, ProcessMetrics
+from daemon.metrics_process import COMMANDS, COPIES, MODES, QUEUES, SOURCES, ProcessMetrics
 from daemon.model_life import Cause, Phase
 from daemon.ports import (
     Clock,
@@ -470,6 +470,8 @@ Values of labels:
 - `limit`: {", ".join(LIMITS)}
 - `queue`: {", ".join(QUEUES)}
 - `result` of `sacd_journal_backups_total`: {", ".join(COPIES)}
+- `mode`: {", ".join(MODES)}
+- `source`: {", ".join(SOURCES)}
 
 Beside these stand the usual `process_*` metrics (CPU, memory, open files, start time) of the Prometheus client
 library. They need `/proc/stat`: under systemd with `ProcSubset=pid` they are absent.

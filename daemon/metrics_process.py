@@ -8,6 +8,8 @@ from daemon.metrics_catalogue import Catalogue
 COMMANDS = ("pause", "resume", "flatten")
 COPIES = ("made", "failed")
 QUEUES = ("log",)
+MODES = ("paper", "live")
+SOURCES = ("simulated", "file", "exchange")
 
 # Upper bounds of histograms, chosen around what was measured: a commit takes 0.2 ms.
 _COMMIT_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)

@@ -198,16 +198,18 @@ class RetrainSchedule:
         due = next_due(self._timetable, self._past(), self._clock.now_ms())
         return None if due is None else due.at_ms
 
+    def begin(self, timetable: Timetable) -> None:
+        """Go by another timetable from here on."""
+        self._timetable = timetable
+        self.rearm()
+
     def rearm(self) -> None:
         """Look anew: something has changed in what the journal says."""
         self._offered = None
         self._rung.set()
 
     async def run(self) -> None:
-        """Offer what is due until cancelled, or return at once without a timetable; raises what `ask` raises."""
-        if self.next_ms is None:
-            return
-        self._scheduler.start()
+        """Offer what is due until cancelled; raises what `ask` raises."""
         try:
             while True:
                 self._rung.clear()
@@ -217,7 +219,8 @@ class RetrainSchedule:
                     async with asyncio.timeout(_LOOK_EVERY_S):
                         await self._rung.wait()
         finally:
-            self._scheduler.shutdown(wait=False)
+            if self._scheduler.running:
+                self._scheduler.shutdown(wait=False)
 
     async def _look(self) -> None:
         due = next_due(self._timetable, self._past(), self._clock.now_ms())
@@ -234,6 +237,8 @@ class RetrainSchedule:
         due, now_ms = next_due(self._timetable, self._past(), self._clock.now_ms()), self._clock.now_ms()
         if due is None:
             return
+        if not self._scheduler.running:
+            self._scheduler.start()
         wait_s = max((due.at_ms - now_ms) / 1_000, _SOONEST_S) if due != self._offered else _AGAIN_S
         self._scheduler.add_job(
             self._ring,

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from daemon import crash_points
-from daemon.companion import Advice, Companion
+from daemon.companion import Advice, Bounds, Companion
 from daemon.config import Config
 from daemon.contenders import Contenders
 from daemon.engine import Engine
@@ -44,6 +44,7 @@ from daemon.succession_retrain import Retraining
 from strategy.errors import StrategyError
 from strategy.features import FEATURE_NAMES
 from strategy.sequential import TestPlan
+from strategy.trader import Setup
 
 _LOOK_EVERY_S = 1.0
 _RETRY_S, _MOST_RETRY_S = 60.0, 3_600.0
@@ -130,10 +131,19 @@ class Succession:
 
     def tasks(self) -> Sequence[asyncio.Task[None]]:
         """Begin to look after them, and return the tasks that do until they are cancelled."""
-        work = [self._run()]
-        if self._retraining.next_ms is not None:
-            work.append(self._retraining.keep_schedule())
-        return [asyncio.create_task(coroutine) for coroutine in work]
+        return [asyncio.create_task(work) for work in (self._run(), self._retraining.keep_schedule())]
+
+    def reconfigure(self, config: Config) -> None:
+        """Go by another configuration of the same account from here on; comparisons under way keep their plans."""
+        self._config = config
+        self.companion.bound(Bounds.of(config.retrain))
+        self._retraining.reconfigure(config)
+        self._tell_next(self._retraining.next_ms)
+        self._woken.set()
+
+    def run_record(self, config: Config, setup: Setup) -> Record:
+        """Return the record of a run under these and the ensemble that serves."""
+        return run_record(config, setup, self._contenders.bundle(self._running().model.id), self._overrides)
 
     async def end(self) -> None:
         """End a trainer that is a child of ours; its request stays for the next run."""

@@ -76,9 +76,7 @@ class Retraining:
         self._alone_since_s: float | None = None
         self._asking = asyncio.Lock()
         self._began_ms = clock.now_ms()
-        retrain = config.retrain
-        timetable = Timetable(cron=retrain.cron, every_hours=retrain.every_hours, retry_hours=retrain.retry_hours)
-        self._schedule = RetrainSchedule(timetable, self._past, self._on_due, clock)
+        self._schedule = RetrainSchedule(_timetable(config), self._past, self._on_due, clock)
         self.progress: str | None = None
         """What the running trainer tells, in words; None while none runs."""
 
@@ -119,6 +117,15 @@ class Retraining:
         if self._told.get(event) != reason:
             self._told[event] = reason
             _log.error(event, reason=reason)
+
+    def reconfigure(self, config: Config) -> None:
+        """Go by another configuration of the same account.
+
+        A trainer under way was told what to do when it began; of what may change, only a shorter time limit holds for
+        it.
+        """
+        self._config = config
+        self._schedule.begin(_timetable(config))
 
     async def end(self) -> None:
         """End the trainer that is ours; the next run starts it again, and it goes on where it was."""
@@ -357,3 +364,8 @@ class Retraining:
             ended = of_trained(retrain.request, Outcome.FAILED, now_ms, reason=reason, candidate="", report={})
             await self._note(ended)
         await self.clear()
+
+
+def _timetable(config: Config) -> Timetable:
+    retrain = config.retrain
+    return Timetable(cron=retrain.cron, every_hours=retrain.every_hours, retry_hours=retrain.retry_hours)

@@ -168,7 +168,7 @@ class Board:
         return {
             "annotations": {"list": [_BUILT_IN, *(mark.to_json() for mark in self.marks)]},
             "description": self.description,
-            "editable": False,
+            "editable": True,
             "fiscalYearStartMonth": 0,
             "graphTooltip": 1,
             "id": None,
@@ -198,7 +198,14 @@ class Board:
             if isinstance(part, Row):
                 place = {"x": 0, "y": max(floor), "w": COLUMNS, "h": 1}
                 floor = [max(floor) + 1] * COLUMNS
-                yield {"type": "row", "title": part.title, "collapsed": False, "id": number, "gridPos": place, "panels": []}
+                yield {
+                    "type": "row",
+                    "title": part.title,
+                    "collapsed": False,
+                    "id": number,
+                    "gridPos": place,
+                    "panels": [],
+                }
                 continue
             x, y = _place(floor, part.width)
             floor[x : x + part.width] = [y + part.height] * part.width

@@ -11,10 +11,6 @@ _VERDICTS = (
     Series(name="hold", color="blue"),
     Series(name="refused", color="orange"),
 )
-_VOTES = (
-    f"sum without (verdict, reason) (increase({own('sacd_verdicts_total')}[$__range]))"
-    f" * on (job, instance) {own('sacd_model_members')}"
-)
 _FARTHEST = (
     f"{own('sacd_feature_drift')} and on (job, instance, feature)"
     f" topk(16, max_over_time({own('sacd_feature_drift')}[$__range] @ end()))"
@@ -247,9 +243,7 @@ MARKET = Row(
             width=8,
             height=8,
             queries=[
-                Query(
-                    expr=f"sort_desc(topk(10, {own('sacd_feature_drift')}))", legend="{{feature}}", is_instant=True
-                )
+                Query(expr=f"sort_desc(topk(10, {own('sacd_feature_drift')}))", legend="{{feature}}", is_instant=True)
             ],
             unit="short",
             decimals=2,

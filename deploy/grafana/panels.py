@@ -164,7 +164,8 @@ class Panel:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stat(Panel):
     """One figure, or a few. has_line: its course behind it.  is_filled: the colour is that of the panel, not of the
-    figure.  shows_change: over the span that is looked at.  shows_name: the legend instead of the value."""
+    figure.  shows_change: over the span that is looked at.  shows_name: the legend instead of the value.
+    """
 
     kind = "stat"
     has_line: bool = False
@@ -317,7 +318,8 @@ class Heatmap(Panel):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table(Panel):
     """What holds now, a row for each combination of labels. columns: those shown, from what they are called in the
-    answer, where the value of the first query is "Value #A", to their title. by: the title it is ordered by."""
+    answer, where the value of the first query is "Value #A", to their title. by: the title it is ordered by.
+    """
 
     kind = "table"
     form = "table"

@@ -279,10 +279,10 @@ def test_going_back_lets_the_two_change_places(tmp_path: Path) -> None:
 
 def test_where_nothing_served_before_there_is_no_going_back(tmp_path: Path) -> None:
     only = add(tmp_path, 10)
-    with pytest.raises(ArtifactError, match="no ensemble served before the present one; name one of `sacd models list`"):
+    with pytest.raises(ArtifactError, match="no ensemble served before the present one; `sacd models promote"):
         swap_back(tmp_path)
     lay(tmp_path, {"current": only, "previous": only})
-    with pytest.raises(ArtifactError, match=f"no ensemble served before {only}; name one"):
+    with pytest.raises(ArtifactError, match=f"no ensemble served before {only}; `sacd models"):
         swap_back(tmp_path)
     assert links(tmp_path) == {"current": only, "previous": only}
 

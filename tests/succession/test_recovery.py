@@ -158,7 +158,7 @@ async def test_whatever_candle_a_life_ends_with_the_next_start_knows_all_of_it(
 ) -> None:
     place = make_swift(tmp_path, journal={"checkpoint_every": checkpoint_every})
     compared = await _found_after_each(place, lambda at: at % 31 == 0 or _is_close_to_a_change(whole.states, at))
-    assert compared >= 2 * 15
+    assert compared >= 2 * 12
 
 
 @pytest.mark.soak
@@ -177,8 +177,8 @@ END = st.sampled_from(["dies", "dies unheard", "stops"])
 def test_a_life_that_ends_and_begins_again_tells_the_same_story(
     whole: Whole, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    @settings(max_examples=4, deadline=None, derandomize=True, phases=[Stage.generate])
-    @given(ends=st.lists(st.tuples(st.integers(1, 45), END), min_size=3, max_size=6), often=st.booleans())
+    @settings(max_examples=3, deadline=None, derandomize=True, phases=[Stage.generate])
+    @given(ends=st.lists(st.tuples(st.integers(1, 45), END), min_size=2, max_size=5), often=st.booleans())
     def lives(ends: Sequence[tuple[int, str]], often: bool) -> None:
         root = tmp_path_factory.mktemp("again")
         place = whole.copies[0].copied(root, journal={"checkpoint_every": 29 if often else 100_000})
@@ -338,7 +338,7 @@ def test_the_former_one_put_back_by_hand_in_a_watch_serves_unwatched(copy: Calla
     assert (companion["life"]["phase"], companion["life"]["previous"]) == (Phase.STEADY, place.candidate)
 
 
-@pytest.mark.parametrize("limit", [0.0, 0.01, 0.9])
+@pytest.mark.parametrize("limit", [0.0, 0.01, 0.4])
 def test_another_drift_limit_than_before_counts_from_now_on_and_doubles_no_record(
     limit: float, copy: Callable[[int], Swift]
 ) -> None:

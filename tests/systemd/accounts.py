@@ -38,7 +38,8 @@ class Account:
         self.machine.path(self.config).write_text(text, encoding="utf-8")
 
     def drop_in(self, text: str) -> None:
-        self.machine.drop_in(self.unit, text)
+        """Change the unit of this instance, below [Service]."""
+        self.machine.drop_in(self.unit, f"[Service]\n{text}\n")
 
     def start(self, *, check: bool = True) -> int:
         """Start it, and return once it is ready, or is not."""

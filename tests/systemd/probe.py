@@ -21,7 +21,8 @@ from pathlib import Path
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
 _CLONE_NEWUSER, _CLONE_NEWNS, _CLONE_NEWNET = 0x10000000, 0x00020000, 0x40000000  # linux/sched.h
-_PTRACE_ATTACH, _PER_LINUX32, _NR_KEYCTL, _NR_BPF = 16, 0x0008, 250, 321  # of x86_64
+_PTRACE_ATTACH, _PER_LINUX32 = 16, 0x0008
+_NR_IOPRIO_GET, _NR_BPF = 252, 321  # of x86_64
 _PROT_RWX = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
 
 
@@ -134,10 +135,6 @@ def _personality(_: str) -> None:
     _checked(_LIBC.personality(_PER_LINUX32))
 
 
-def _keyring(_: str) -> None:
-    _checked(_LIBC.syscall(_NR_KEYCTL, 0, -3, 1))  # KEYCTL_GET_KEYRING_ID of the session
-
-
 def _bpf(_: str) -> None:
     _checked(_LIBC.syscall(_NR_BPF, 0, None, 0))
 
@@ -165,13 +162,25 @@ ATTEMPTS: dict[str, Callable[[str], None]] = {
     name.removeprefix("_"): attempt
     for name, attempt in list(globals().items())
     if name.startswith("_") and callable(attempt) and getattr(attempt, "__module__", "") == __name__
-    and name not in {"_checked"}
+    and name not in {"_checked", "_facts"}
 }  # fmt: skip
+
+
+def _facts() -> dict[str, object]:
+    return {
+        "uid": os.getuid(),
+        "users": int(Path("/proc/self/uid_map").read_text(encoding="ascii").split()[2]),
+        "network": Path("/proc/self/ns/net").readlink().name,
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "policy": os.sched_getscheduler(0),
+        "oom": int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii")),
+        "ioprio": _LIBC.syscall(_NR_IOPRIO_GET, 1, 0) >> 13,
+    }
 
 
 def main(out: str, *wanted: str) -> None:
     """Try everything that is asked for and write what came of it."""
-    told = {"uid": str(os.getuid()), "user_map": Path("/proc/self/uid_map").read_text(encoding="ascii").split()[2]}
+    told = _facts()
     for words in wanted:
         name, _, argument = words.partition("=")
         try:
