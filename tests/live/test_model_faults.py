@@ -142,16 +142,15 @@ def test_a_bundle_that_does_not_fit_or_is_poisoned_is_refused_before_the_venue_i
 
 
 @pytest.mark.fault(55)
-def test_votes_that_are_no_numbers_end_the_daemon_and_are_never_traded(rehearse: Rehearse) -> None:
+def test_votes_that_are_no_numbers_hold_are_told_and_are_never_traded(rehearse: Rehearse) -> None:
     with rehearse() as house:
         plant(house, {"what": "poison"})
-        life = house.begin(is_ready=False)
-        assert life.end() == 1
-        assert "are not finite numbers" in house.log
+        life = house.begin()
+        house.so(lambda: "are not finite numbers" in house.log, "it is told")
+        house.so(lambda: len(house.entries("decision")) > 40, "candles are decided on all the same")
+        assert {payload["why"] for payload in house.entries("decision") if payload["observation"]} == {"no_votes"}
         assert house.venue_orders() == []
-        house.begin()
-        house.until_bought(1)
-        house.finish()
+        assert life.end() == 0
 
 
 def _thousandfold(_index: int, arrays: Arrays) -> None:
