@@ -10,27 +10,32 @@ import shutil
 import sys
 from dataclasses import replace
 from multiprocessing import get_context
+from multiprocessing.connection import wait
 from pathlib import Path
 
 LEARNS = "learns"
 _STEPS = 20_000
 """Of one member: about 200 s on a core, with ten checkpoints."""
 _COLLECTED = 300
+_LOOK_EVERY_S = 1.0
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def main(directory: Path) -> None:
-    """Train until somebody ends it. Raises RuntimeError when a member fails."""
+    """Train until somebody ends it, or whoever started it is gone. Raises RuntimeError when a member fails."""
     # Read by the libraries of the children, which this process does not import.
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    context = get_context("spawn")
+    context, starter = get_context("spawn"), os.getppid()
     cores = len(os.sched_getaffinity(0))
-    members = [context.Process(target=practise, args=(directory / f"{core}", core)) for core in range(cores)]
+    members = [
+        context.Process(target=practise, args=(directory / f"{core}", core), daemon=True) for core in range(cores)
+    ]
     for member in members:
         member.start()
-    for member in members:
-        member.join()
-    raise RuntimeError(f"members ended with {[member.exitcode for member in members]}; their errors stand above")
+    while os.getppid() == starter:
+        if wait([member.sentinel for member in members], timeout=_LOOK_EVERY_S):
+            codes = [member.exitcode for member in members]
+            raise RuntimeError(f"members ended with {codes}; their errors stand above")
 
 
 def practise(place: Path, seed: int) -> None:
@@ -46,9 +51,11 @@ def practise(place: Path, seed: int) -> None:
     plan = MemberPlan(seed=seed, steps=_STEPS, settings=settings, conditions=preset.conditions)
     table, _ = hourly_candles()
     practice = [History(table, preset.conditions.strategy.max_missing)]
-    waiting = [LEARNS]
+    waiting, starter = [LEARNS], os.getppid()
 
     def tell(progress: MemberProgress) -> None:
+        if os.getppid() != starter:
+            sys.exit("whoever started it is gone")
         if waiting and progress.steps > _COLLECTED:
             print(waiting.pop(), flush=True)
 

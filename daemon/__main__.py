@@ -2,12 +2,16 @@
 
 import faulthandler
 import os
+import signal
 import sys
 from pathlib import Path
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if sys.argv[1:2] == ["run"]:
+        # Kept by the system until `daemon.hangup` hears of it: asking for a reload too early must not end the daemon.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     _open_closed_streams()
     # With several threads OpenBLAS splits sums differently, and the same decision would have other last bits.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

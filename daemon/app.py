@@ -11,6 +11,8 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import structlog
@@ -19,19 +21,22 @@ from rich.console import Console
 from daemon import journal_reader
 from daemon.app_feed import make_feed
 from daemon.app_journal import open_or_restore
+from daemon.app_reload import Parts, Reloads, reload_json, show_limits
 from daemon.app_status import Account, status
 from daemon.app_upkeep import Upkeep
 from daemon.app_watchers import Guarded, Readiness
 from daemon.clock import SystemClock
 from daemon.companion import Bounds, Companion
-from daemon.config import Config
+from daemon.config import Config, load_config
 from daemon.contenders import Contenders
 from daemon.control import ControlServer
 from daemon.engine import COMMANDS, Engine
 from daemon.errors import ConfigError, FatalError, SacdError, TransientError
-from daemon.events import Started
+from daemon.events import Event, Started
+from daemon.hangup import Hangup
 from daemon.health import Health, candle_interval_s
 from daemon.http import HttpServer
+from daemon.journal import SqliteJournal
 from daemon.journal_reader import has_entries
 from daemon.journal_restored import clear_marker
 from daemon.log_sink import LogSink
@@ -44,11 +49,13 @@ from daemon.ports import Clock, Feed, FeedEvent, Sink
 from daemon.recent_news import RecentNews
 from daemon.recovery import Recovered, recover
 from daemon.redact import Redactor
+from daemon.reload import Reloader
 from daemon.run_record import account_of, money_of, run_record, version
 from daemon.serving import load_model, make_engine, make_trader
 from daemon.succession import Succession
 from daemon.terminal import TerminalView
 from daemon.trained_under import conditions_changed
+from daemon.vitals import Echo, vitals_of
 from daemon.vote_watch import VoteWatch
 from strategy.bundle import Bundle
 from strategy.features import FeatureWindow
@@ -79,6 +86,13 @@ class _Watchers:
     news: RecentNews
     view: TerminalView | None
     sinks: list[Sink]
+    logs: Logs
+    candle_interval_s: float
+
+    def tell(self, event: Event) -> None:
+        """Tell all of them what the engine does not."""
+        for sink in self.sinks:
+            sink.publish(event)
 
 
 class App:
@@ -95,12 +109,14 @@ class App:
         overrides: Mapping[str, Any] | None = None,
         accept_recovery: bool = False,
         clock: Clock | None = None,
+        path: Path | None = None,
     ) -> None:
         """console: where a live view may be shown.  log_stream: where log lines go without one.
 
         bundle: the ensemble that was found fit to trade live; without one that of the configuration is loaded.
         overrides: what a person allowed for this run, for the journal.  accept_recovery: go on from a restored journal.
-        clock: another one than the machine's, for rehearsals.
+        clock: another one than the machine's, for rehearsals.  path: of the file that a reload reads; without one there
+        is none.
         """
         self._config = config
         self._console = console
@@ -118,11 +134,14 @@ class App:
         self._reason, self._told_to_stop_s = "end of data", 0.0
         self._is_open = False
         self._failure: FatalError | None = None
+        self._path = path
+        self._reloads = Reloads(self._notifier, self._clock, is_stopping=self._stopping.is_set)
+        self._hangup = Hangup(reload=self._reloads.ask, end=lambda: self._stop("SIGHUP of a terminal that is gone"))
 
     async def run(self) -> None:
         """Trade until the feed ends or a signal comes. Raises SacdError; whatever was opened is closed."""
-        self._listen_for_signals()
         async with AsyncExitStack() as stack:
+            self._listen_for_signals(stack)
             self._make_state_dir()
             logs = self._logs(stack)
             bundle = load_model(self._config) if self._bundle is None else self._bundle
@@ -168,8 +187,7 @@ class App:
             # What can still be refused comes before the first record of the run.
             events = feed.events(dict(recovered.memory.last))
             await self._serve_control(stack, watchers, engine, succession)
-            await engine.start(lambda setup: run_record(self._config, setup, bundle, self._overrides))
-            await self._begin_succession(stack, succession, engine, bundle)
+            await self._begin(stack, succession, engine, bundle)
             self._show(stack, watchers, url)
             tell = _log.warning if recovered.mismatches else _log.info
             tell("recovered", decisions=recovered.memory.decisions, mismatches=recovered.mismatches, metrics=url)
@@ -182,25 +200,22 @@ class App:
                 return
             self._is_open = True
             upkeep = Upkeep(self._config, self._clock, journal, engine, watch=watchers.metrics)
-            beside = [*upkeep.tasks(), *succession.tasks()]
-            await self._trade(engine, events, watchers, account, beside, is_live=feed.is_live)
+            self._take_reloads(engine, succession, upkeep, watchers, account)
+            beside = [*upkeep.tasks(), *succession.tasks(), *self._watch_over(feed, journal, engine, watchers)]
+            await self._trade(engine, events, watchers, account, beside=beside, succession=succession)
             if account is not None:
                 await upkeep.last_backup()
 
-    async def _begin_succession(
-        self, stack: AsyncExitStack, succession: Succession, engine: Engine, bundle: Bundle
-    ) -> None:
+    async def _begin(self, stack: AsyncExitStack, succession: Succession, engine: Engine, bundle: Bundle) -> None:
+        await engine.start(lambda setup: run_record(self._config, setup, bundle, self._overrides))
         stack.push_async_callback(succession.end)
         opening = next(iter(journal_reader.read(journal_path(self._config), limit=1)))
         await succession.begin(engine, bundle.manifest.short_id, opening.at_ms)
 
     def _succession(self, setup: Setup, bundle: Bundle, metrics: MetricsSink) -> Succession:
-        config, retrain = self._config, self._config.retrain
+        config = self._config
         contenders = Contenders(config.strategy.model, config.market.timeframe, bundle)
-        bounds = Bounds(
-            regret=retrain.regret_limit, drift_limit=retrain.drift_limit, drift_half_life=retrain.drift_candles
-        )
-        companion = Companion(setup, config.daemon.initial_cash, bounds, contenders.find)
+        companion = Companion(setup, config.daemon.initial_cash, Bounds.of(config.retrain), contenders.find)
         return Succession(
             config,
             self._clock,
@@ -327,12 +342,8 @@ class App:
             clock=self._clock,
             slippage_rate=config.cost_model().slippage_rate,
         )
-        metrics.set_limits(
-            config.risk_limits(),
-            config.strategy_parameters(),
-            drift=config.retrain.drift_limit,
-            candle_interval_s=pace,
-        )
+        show_limits(metrics, config, pace)
+        metrics.set_config(config.digest(), self._clock.now_ms())
         metrics.at_scrape(lambda: metrics.count_dropped("log", logs.dropped))
         view = None
         if self._has_view:
@@ -341,7 +352,7 @@ class App:
         sinks: list[Sink] = [health, metrics, news, log, VoteWatch(_log)]
         if view is not None:
             sinks.append(view)
-        return _Watchers(health, metrics, news, view, [Guarded(sink) for sink in sinks])
+        return _Watchers(health, metrics, news, view, [Guarded(sink) for sink in sinks], logs, pace)
 
     async def _reopen(self, engine: Engine, is_live: bool) -> None:
         """Hand what was in flight to the venue again; on a live feed an old purchase is stale and ends instead.
@@ -419,9 +430,11 @@ class App:
             sink.publish(started)
 
     # ---- running ------------------------------------------------------------------------------------------------
-    def _listen_for_signals(self) -> None:
+    def _listen_for_signals(self, stack: AsyncExitStack) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._stop, signal.Signals(number).name)
+        self._hangup.listen()
+        stack.callback(self._hangup.leave)
 
     async def _trade(
         self,
@@ -429,9 +442,9 @@ class App:
         events: AsyncIterator[FeedEvent],
         watchers: _Watchers,
         account: "LiveAccount | None",
-        beside: Sequence[asyncio.Task[None]],
         *,
-        is_live: bool,
+        beside: Sequence[asyncio.Task[None]],
+        succession: Succession,
     ) -> None:
         metrics = watchers.metrics
         metrics.at_scrape(lambda: metrics.set_feed_age(engine.feed_age_s))
@@ -440,22 +453,26 @@ class App:
         trading = asyncio.create_task(engine.run(events))
         helpers = [
             asyncio.create_task(self._measure_lag(metrics)),
-            asyncio.create_task(self._feed_watchdog(watchers, readiness)),
+            asyncio.create_task(self._reloads.run()),
             *beside,
         ]
-        if is_live:
-            helpers.append(asyncio.create_task(engine.watch()))
+        # Apart: it is fed while the run ends, too, which may take longer than systemd waits for it.
+        watchdog = asyncio.create_task(self._feed_watchdog(watchers, readiness))
         venue = [] if account is None else account.tasks()
         stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait({trading, stopping, *helpers, *venue}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({trading, stopping, watchdog, *helpers, *venue}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._notifier.stopping("ending")
             await engine.quiesce(trading, helpers)
             stopping.cancel()
-            ended = [task for task in (trading, *helpers, *venue) if task.done()]
+            ended = [task for task in (trading, watchdog, *helpers, *venue) if task.done()]
+            # Beside each other: a trainer has its time to end while what is in flight is settled.
+            ending = asyncio.create_task(succession.end())
             if account is not None:
                 await account.end()
+            await ending
+            watchdog.cancel()
         if self._failure is not None:
             raise self._failure
         failed = [task for task in ended if not task.cancelled() and task.exception() is not None]
@@ -464,6 +481,8 @@ class App:
         await engine.stop(self._reason)
 
     def _stop(self, name: str) -> None:
+        if self._stopping.is_set():
+            return
         self._reason, self._told_to_stop_s = f"{name} received", self._clock.monotonic_s()
         self._stopping.set()
         _log.info("stopping", reason=self._reason)
@@ -498,7 +517,50 @@ class App:
             await self._clock.sleep_s(interval_s or 3_600.0)
             if interval_s is not None and watchers.health.report().is_alive:
                 self._notifier.watchdog()
-                readiness.wait(_PATIENCE_S)
+                if not self._stopping.is_set():
+                    readiness.wait(_PATIENCE_S)
+
+    def _watch_over(
+        self, feed: Feed, journal: SqliteJournal, engine: Engine, watchers: _Watchers
+    ) -> Sequence[asyncio.Task[None]]:
+        """Let feed, journal and decision loop be looked at between candles too; returns the tasks that do."""
+        echo, stale_after_s = Echo(self._clock, journal.answer), self._config.exchange.stale_after_s
+        vitals = vitals_of(feed=feed, stale_after_s=stale_after_s, journal=echo, busy_s=lambda: engine.busy_s)
+        watchers.health.watch(*vitals)
+        work = [echo.run(), engine.watch()] if feed.is_live else [echo.run()]
+        return [asyncio.create_task(watching) for watching in work]
+
+    def _take_reloads(
+        self,
+        engine: Engine,
+        succession: Succession,
+        upkeep: Upkeep,
+        watchers: _Watchers,
+        account: "LiveAccount | None",
+    ) -> None:
+        """Read another configuration, when asked to from here on, and put it in force everywhere."""
+        if self._path is None:
+            return
+
+        def adopt(config: Config) -> None:
+            self._config = config
+            self._warn_of_changed(succession.bundle)
+
+        parts = Parts(
+            engine=engine,
+            succession=succession,
+            upkeep=upkeep,
+            metrics=watchers.metrics,
+            logs=watchers.logs,
+            account=account,
+            overrides=self._overrides,
+            candle_interval_s=watchers.candle_interval_s,
+            adopt=adopt,
+        )
+        read = partial(load_config, self._path, self._environ)
+        self._reloads.begin(
+            Reloader(self._config, self._path, read, take=parts.take, tell=watchers.tell, clock=self._clock)
+        )
 
     # ---- control ------------------------------------------------------------------------------------------------
     async def _control(
@@ -512,6 +574,8 @@ class App:
         try:
             if verb in COMMANDS:
                 return {"effect": await engine.command(verb, "socket")}
+            if verb == "reload":
+                return reload_json(await self._reloads.now("socket"))
             return {"effect": await succession.command(verb, args)}
         except FatalError as error:
             # The account has moved and the journal has not: whoever asked is told, and the daemon ends.

@@ -136,6 +136,12 @@ class LiveAccount:
             task.cancel()
             await asyncio.wait({task})
 
+    def reconfigure(self, config: Config) -> None:
+        """Go by the caps of `config` from the next order on; whatever else is live needs another start."""
+        self._config = config
+        if self._broker is not None:
+            self._broker.cap(config.live_settings())
+
     def tasks(self) -> Sequence[asyncio.Task[None]]:
         """Begin what has to run for as long as the engine trades, and return it."""
         if self._broker is None or self._following is None:

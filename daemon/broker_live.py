@@ -6,8 +6,8 @@ never waits for it; what the engine asks takes effect once `release` says that i
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 from daemon.crew import Crew
 from daemon.dead_man import DeadMan
@@ -61,6 +61,7 @@ _CLOSED_MARKETS_S = 300.0
 """While a market is closed its state is read this often."""
 _DAY_MS = 86_400_000
 _PASSES = 3
+_DISARM_S = 3.0
 T = TypeVar("T")
 
 
@@ -154,7 +155,7 @@ class VenueBroker:
         if self._protection.announce(symbol, stop):
             self._asked.append(lambda: self._protection.want(symbol, stop))
 
-    def begin(self, setup: Setup) -> None:  # noqa: ARG002 - the seam's name
+    def begin(self, setup: Setup) -> None:
         """Do nothing: the venue says its costs and steps itself, and `cap` what we allow."""
 
     def cap(self, settings: LiveSettings) -> None:
@@ -431,7 +432,17 @@ class VenueBroker:
         until_s = self._clock.monotonic_s() + self._settings.drain_s
         while not (self._is_at_rest() or self._clock.monotonic_s() >= until_s):
             await self._clock.sleep_s(0.05)
-        await self._dead_man.disarm()
+        await self._soon(self._dead_man.disarm())
+
+    async def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` if it is soon done: a manager waits for our end, and the switch only cancels what we withdrew."""
+        tasks = asyncio.ensure_future(work), asyncio.ensure_future(self._clock.sleep_s(_DISARM_S))
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def close(self) -> None:
         """End all tasks, leave the venue; idempotent."""

@@ -22,7 +22,7 @@ from daemon.commands_journal import add_journal_verbs
 from daemon.commands_models import add_models_verbs
 from daemon.commands_report import add_report
 from daemon.config import Config, load_config
-from daemon.errors import SacdError
+from daemon.errors import ConfigError, SacdError
 from daemon.hand_over import hand_over
 from strategy.errors import StrategyError
 
@@ -33,6 +33,8 @@ ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configurat
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 DEFAULT_CONFIG = Path("config.toml")
 EXIT_NO = 3
+_PATIENCE_S = 60.0
+"""For what may wait for the candles of a whole group."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -127,6 +129,7 @@ def run(
         bundle=armed.bundle,
         overrides=armed.overrides,
         accept_recovery=accept_recovery,
+        path=config.absolute(),
     )
     raise typer.Exit(run_until_done(daemon.run))
 
@@ -159,10 +162,10 @@ def check(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     raise typer.Exit(exit_code_of(results))
 
 
-def _ask(config: Path, verb: str) -> dict[str, Any]:
+def _ask(config: Path, verb: str, timeout_s: float = 10.0) -> dict[str, Any]:
     from daemon.control import call  # noqa: PLC0415
 
-    return asyncio.run(call(_config(config).control_socket, verb, {}))
+    return asyncio.run(call(_config(config).control_socket, verb, {}, timeout_s))
 
 
 @app.command()
@@ -201,6 +204,23 @@ def resume(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None
 def flatten(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Sell everything and pause."""
     _command(config, "flatten", as_json)
+
+
+@app.command()
+def reload(config: ConfigPath = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+    """Have the running daemon read its configuration anew: all of it is taken, or nothing.
+
+    Exit code: 0 when it is in force, 3 when something in it needs a restart, 78 when it is wrong.
+    """
+    answer = _ask(config, "reload", _PATIENCE_S)
+    if answer["mistakes"]:
+        raise ConfigError("\n".join((answer["effect"], *(f"  {mistake}" for mistake in answer["mistakes"]))))
+    if as_json:
+        _print_json(answer)
+    else:
+        print(answer["effect"])  # noqa: T201
+    if answer["restart"]:
+        raise typer.Exit(EXIT_NO)
 
 
 # ---- journal ----------------------------------------------------------------------------------------------------

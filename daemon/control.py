@@ -18,7 +18,7 @@ from typing import Any
 
 from daemon.errors import ConfigError, SacdError
 
-VERBS = ("status", "pause", "resume", "flatten", "promote", "rollback", "pin", "shadow", "retrain")
+VERBS = ("status", "pause", "resume", "flatten", "reload", "promote", "rollback", "pin", "shadow", "retrain")
 
 Handler = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 """Does what a verb asks, given its arguments, and returns the result as JSON types. A SacdError becomes the answer."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from daemon.model_life import Life
@@ -117,6 +118,48 @@ class CommandTaken:
     effect: str
 
 
+class ReloadOutcome(StrEnum):
+    """What became of a configuration that was read while the daemon ran."""
+
+    TAKEN = "taken"
+    UNCHANGED = "unchanged"
+    NEEDS_RESTART = "needs_restart"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A key of the configuration with another value. key: such as risk.max_drawdown.  old, new: JSON types."""
+
+    key: str
+    old: Any
+    new: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigReloaded:
+    """The configuration was read anew. source: what asked for it, `signal` or `socket`.  file: that was read.
+
+    changes: what it says otherwise, of what may change while the daemon runs; in force only when it was taken.
+    restart: keys that it says otherwise and that may not.  mistakes: in words, why it is invalid.  digest: of the
+    configuration in force.
+    """
+
+    outcome: ReloadOutcome
+    source: str
+    file: str
+    changes: tuple[Change, ...] = ()
+    restart: tuple[str, ...] = ()
+    mistakes: tuple[str, ...] = ()
+    digest: str
+    at_ms: int
+
+    @property
+    def is_in_force(self) -> bool:
+        """True when the daemon goes by what the file says."""
+        return self.outcome in {ReloadOutcome.TAKEN, ReloadOutcome.UNCHANGED}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStep:
     """A step in the life of the ensembles is on disk. payload: of the `model` record; life: after it.
@@ -178,6 +221,7 @@ Event = (
     | AccountMarked
     | JournalWritten
     | CommandTaken
+    | ConfigReloaded
     | FeedStatus
     | Gap
     | LateCandle

@@ -6,11 +6,12 @@ Candles of one time are one line. What only fills the window is told once per so
 from collections.abc import Mapping
 from typing import Any, Protocol, assert_never
 
-from daemon import wording, wording_live, wording_models
+from daemon import wording, wording_config, wording_live, wording_models
 from daemon.events import (
     AccountMarked,
     CandleTaken,
     CommandTaken,
+    ConfigReloaded,
     Decided,
     Event,
     ExitForced,
@@ -115,6 +116,8 @@ class LogSink:
                 self._account(event)
             case CommandTaken():
                 self._logger.info("command", verb=event.verb, source=event.source, effect=event.effect)
+            case ConfigReloaded():
+                self._reloaded(event)
             case FeedStatus():
                 write = self._logger.info if event.health is FeedHealth.LIVE else self._logger.warning
                 write("feed", health=event.health.value, detail=wording.one_line(event.detail))
@@ -240,6 +243,19 @@ class LogSink:
         hold = None if event.hold_equity is None else round(event.hold_equity, 2)
         write = self._logger.warning if event.risk.state is TradingState.HALTED else self._logger.info
         write("account", **_account_fields(event.portfolio), hold_equity=hold, state=state.lower(), why=why)
+
+    def _reloaded(self, event: ConfigReloaded) -> None:
+        write = self._logger.info if event.is_in_force else self._logger.error
+        write(
+            "config_reloaded" if event.is_in_force else "config_kept",
+            outcome=event.outcome.value,
+            source=event.source,
+            file=event.file,
+            changes=wording_config.change_words(event.changes),
+            restart=list(event.restart),
+            mistakes=list(event.mistakes),
+            digest=event.digest,
+        )
 
     def _late(self, event: LateCandle) -> None:
         candle, known = event.candle, event.known

@@ -185,6 +185,11 @@ class Logs:
         """Lines that were lost because the log could not be written fast enough, or at all."""
         return self._writer.dropped
 
+    def set_level(self, level: Level) -> None:
+        """Write nothing less severe than `level` from here on."""
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+        _set_standard_level(level)
+
     def close(self, timeout_s: float = _CLOSE_TIMEOUT_S) -> bool:
         """Write what is queued within `timeout_s`; return whether all of it was written. Idempotent."""
         logging.getLogger().removeHandler(self._handler)
@@ -232,9 +237,14 @@ def _route_standard_logging(handler: logging.Handler, level: Level) -> None:
     for old in [old for old in root.handlers if isinstance(old, _Bridge)]:
         root.removeHandler(old)
     root.addHandler(handler)
+    _set_standard_level(level)
+    logging.captureWarnings(capture=True)
+
+
+def _set_standard_level(level: Level) -> None:
+    root = logging.getLogger()
     root.setLevel(level.upper())
     logging.getLogger(_TALKATIVE).setLevel(max(logging.INFO, root.level))
-    logging.captureWarnings(capture=True)
 
 
 class _LineLogger:

@@ -14,6 +14,7 @@ from daemon.events import (
     AccountMarked,
     CandleTaken,
     CommandTaken,
+    ConfigReloaded,
     Decided,
     Event,
     ExitForced,
@@ -22,11 +23,13 @@ from daemon.events import (
     ModelStep,
     OrderMoved,
     Protected,
+    ReloadOutcome,
     ShadowMarked,
     Started,
     Stopped,
 )
 from daemon.metrics_catalogue import Catalogue
+from daemon.metrics_config import ConfigMetrics
 from daemon.metrics_limits import LIMITS, LimitMetrics
 from daemon.metrics_live import CHANGES, STEPS, LiveMetrics
 from daemon.metrics_models import OUTCOMES, SIDES, ModelMetrics
@@ -90,11 +93,12 @@ class MetricsSink:
         self._live = LiveMetrics(catalogue, symbols, clock)
         self._account = _Account(catalogue)
         self._limits = LimitMetrics(catalogue)
+        self._config = ConfigMetrics(catalogue)
         self._process = ProcessMetrics(catalogue, version)
         self._refreshers: list[Callable[[], None]] = []
         self.rows = tuple(catalogue.rows)
 
-    def publish(self, event: Event) -> None:  # noqa: C901, PLR0912  # one case per event, nothing else
+    def publish(self, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915  # one case per event, nothing else
         """Take an event of the engine."""
         match event:
             case Started():
@@ -119,6 +123,8 @@ class MetricsSink:
                 self._process.write(event)
             case CommandTaken():
                 self._process.commands.labels(event.verb).inc()
+            case ConfigReloaded():
+                self._config.reload(event)
             case FeedStatus():
                 self._market.feed(event.health)
             case Gap():
@@ -162,6 +168,14 @@ class MetricsSink:
         drift: from which on nothing is bought, 0 for no limit.  candle_interval_s: after which the next candle is due.
         """
         self._limits.take(risk, strategy, drift=drift, candle_interval_s=candle_interval_s)
+
+    def set_slippage(self, rate: float) -> None:
+        """Take what the cost model expects a fill to be worse than its reference, as a share, from the next fill on."""
+        self._orders.slippage_rate = rate
+
+    def set_config(self, digest: str, at_ms: int) -> None:
+        """Take which configuration it was started with."""
+        self._config.begin(digest, at_ms)
 
     def set_feed_age(self, seconds: float | None) -> None:
         """Take how long a live feed has been silent, None for any other feed."""
@@ -311,7 +325,7 @@ class _Orders:
     """What was sent and what came back."""
 
     def __init__(self, make: Catalogue, symbols: Sequence[str], slippage_rate: float) -> None:
-        self._slippage_rate = slippage_rate
+        self.slippage_rate = slippage_rate
         self._moved: Order | None = None
         states = make.counter("sacd_orders_total", "Reports that brought an order into this state", "kind", "state")
         self._states = {
@@ -360,7 +374,7 @@ class _Orders:
         if moved is not None and moved.client_id == fill.client_id and moved.kind is OrderKind.STOP:
             self._below_stop.observe(slippage)
         else:
-            excess = slippage - self._slippage_rate
+            excess = slippage - self.slippage_rate
             self._excess.labels(fill.side.value).observe(excess)
             cost = excess * fill.quantity * fill.reference_price
             self._beyond[fill.side, _THAN_MODEL[cost < 0.0]].inc(abs(cost))
@@ -455,7 +469,8 @@ Values of labels:
 - `state` of `sacd_trading_state`: {", ".join(TradingState)}
 - `phase`: {", ".join(Phase)}
 - `cause`: {", ".join(Cause)}
-- `outcome`: {", ".join(OUTCOMES)}
+- `outcome` of `sacd_retrains_total`: {", ".join(OUTCOMES)}
+- `outcome` of `sacd_config_reloads_total`: {", ".join(ReloadOutcome)}
 - `feature`: the names of the feature schema, which `sacd models show` lists
 - `side` of `sacd_shadow_equity_quote`: {", ".join(SIDES)}
 - `side` of all others: {", ".join(Side)}

@@ -23,6 +23,7 @@ class SystemdNotifier:
         # An abstract name begins with a zero byte, which an environment variable cannot hold.
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._interval_s = _watchdog_s(environ, pid)
+        self._is_ready = False
 
     @property
     def is_supervised(self) -> bool:
@@ -35,8 +36,20 @@ class SystemdNotifier:
         return self._interval_s
 
     def ready(self, status: str = "") -> bool:
-        """Tell that the start is over. Returns whether systemd was told, as all of these do."""
+        """Tell that the start, or a reload, is over. Returns whether systemd was told, as all of these do."""
+        self._is_ready = True
         return self._send("READY=1", status)
+
+    def reloading(self, monotonic_s: float) -> bool:
+        """Tell that a reload has begun, which `reloaded` ends. monotonic_s: when, by the machine's monotonic clock.
+
+        Nothing is told before `ready`: the end of a reload would say that the start is over.
+        """
+        return self._is_ready and self._send(f"RELOADING=1\nMONOTONIC_USEC={round(monotonic_s * 1e6)}")
+
+    def reloaded(self, status: str = "") -> bool:
+        """Tell that the reload is over."""
+        return self._is_ready and self.ready(status)
 
     def extend(self, seconds: float) -> bool:
         """Ask for so much more time from now on until `ready` or the end."""

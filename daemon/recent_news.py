@@ -3,12 +3,14 @@
 from collections import deque
 from typing import Any
 
-from daemon.events import CommandTaken, Event, ExitForced, ModelStep
+from daemon.events import CommandTaken, ConfigReloaded, Event, ExitForced, ModelStep
 from daemon.ports import Clock, DriftMarked, External, NewSteps, OrderPath, StopLost
 from daemon.wording_live import news_words
 
 _KEPT = 10
-_NEWS = CommandTaken | DriftMarked | ExitForced | External | ModelStep | NewSteps | OrderPath | StopLost
+_NEWS = (
+    CommandTaken | ConfigReloaded | DriftMarked | ExitForced | External | ModelStep | NewSteps | OrderPath | StopLost
+)
 
 
 class RecentNews:

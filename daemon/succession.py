@@ -41,10 +41,10 @@ from daemon.retrain_result import RetrainResult
 from daemon.run_record import run_record
 from daemon.serving import reference_of
 from daemon.succession_retrain import Retraining
+from strategy.bundle import Bundle
 from strategy.errors import StrategyError
 from strategy.features import FEATURE_NAMES
 from strategy.sequential import TestPlan
-from strategy.trader import Setup
 
 _LOOK_EVERY_S = 1.0
 _RETRY_S, _MOST_RETRY_S = 60.0, 3_600.0
@@ -141,9 +141,10 @@ class Succession:
         self._tell_next(self._retraining.next_ms)
         self._woken.set()
 
-    def run_record(self, config: Config, setup: Setup) -> Record:
-        """Return the record of a run under these and the ensemble that serves."""
-        return run_record(config, setup, self._contenders.bundle(self._running().model.id), self._overrides)
+    @property
+    def bundle(self) -> Bundle:
+        """The ensemble that serves."""
+        return self._contenders.bundle(self._running().model.id)
 
     async def end(self) -> None:
         """End a trainer that is a child of ours; its request stays for the next run."""

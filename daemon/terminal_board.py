@@ -13,6 +13,7 @@ from daemon.events import (
     AccountMarked,
     CandleTaken,
     CommandTaken,
+    ConfigReloaded,
     Decided,
     Event,
     ExitForced,
@@ -209,7 +210,7 @@ class Board:
                     self.equity.add(event.portfolio.equity)
             case JournalWritten():
                 self.journal_s = event.seconds
-            case CommandTaken():
+            case CommandTaken() | ConfigReloaded():
                 self._take_news(event)
             case FeedStatus():
                 self.feed = event

@@ -8,9 +8,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from daemon.ports import Clock
+from daemon.ports import Clock, Feed
 
-ANSWERS_EVERY_S = 5.0
+ASK_EVERY_S = 5.0
+STEP_S = 30.0
+"""A commit, and a step of the decision loop with the commits in it, takes milliseconds; a poor disk takes seconds."""
+TURN_S = 300.0
+"""What a turn of a live feed may take beyond listening: four requests, each with its share of the venue's limit to wait
+for and a timeout, make two minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +74,7 @@ class Echo:
             self._asked_s = self._clock.monotonic_s()
             await self._ask()
             self._asked_s = None
-            await self._clock.sleep_s(ANSWERS_EVERY_S)
+            await self._clock.sleep_s(ASK_EVERY_S)
 
     @property
     def waited_s(self) -> float | None:
@@ -97,3 +102,30 @@ class StepLock:
     def busy_s(self) -> float | None:
         """Seconds that the step under way has taken, None between two steps."""
         return None if self._since_s is None else self._clock.monotonic_s() - self._since_s
+
+
+def vitals_of(
+    *, feed: Feed, stale_after_s: float, journal: Echo, busy_s: Callable[[], float | None]
+) -> tuple[Vital, ...]:
+    """Return what has to go on besides candles: feed, journal and decision loop.
+
+    stale_after_s: for which a live feed may listen before it connects again.  busy_s: returns how long the decision
+    loop has been at one event or command, None between two of them.
+    """
+    vitals = [
+        Vital(silent=lambda: _named("the journal has not answered", journal.waited_s), deadline_s=STEP_S),
+        Vital(silent=lambda: _named("the decision loop has been at one step", busy_s()), deadline_s=STEP_S),
+    ]
+    if feed.is_live:
+        # Recorded and made-up candles come at a pace of our own: that they do not come tells it all.
+        vitals.append(Vital(silent=lambda: _part_of(feed), deadline_s=stale_after_s + TURN_S))
+    return tuple(vitals)
+
+
+def _named(name: str, seconds: float | None) -> tuple[str, float] | None:
+    return None if seconds is None else (name, seconds)
+
+
+def _part_of(feed: Feed) -> tuple[str, float] | None:
+    found = feed.slowest()
+    return None if found is None else (f"the feed has stood still at {found[0]}", found[1])

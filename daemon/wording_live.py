@@ -2,13 +2,13 @@
 
 from typing import assert_never
 
-from daemon import wording, wording_models
-from daemon.events import CommandTaken, ExitForced, ModelStep
+from daemon import wording, wording_config, wording_models
+from daemon.events import CommandTaken, ConfigReloaded, ExitForced, ModelStep
 from daemon.ports import DriftMarked, External, NewSteps, OrderPath, StopLost
 from strategy.risk import VerdictReason
 
 LiveNews = ExitForced | External | NewSteps | OrderPath | StopLost
-News = LiveNews | CommandTaken | ModelStep | DriftMarked
+News = LiveNews | CommandTaken | ConfigReloaded | ModelStep | DriftMarked
 _ASKED = {"disk": "the disk has no room"}
 """Why something was commanded, where no person did."""
 
@@ -33,6 +33,8 @@ def is_news_trouble(news: News) -> bool:
     match news:
         case CommandTaken():
             return news.source in _ASKED
+        case ConfigReloaded():
+            return not news.is_in_force
         case ModelStep():
             return wording_models.is_step_trouble(news.payload)
         case DriftMarked():
@@ -47,6 +49,8 @@ def news_words(news: News) -> str:
         case CommandTaken():
             why = _ASKED.get(news.source)
             return wording.one_line(news.effect if why is None else f"{why}: {news.effect}")
+        case ConfigReloaded():
+            return wording.one_line(wording_config.reload_words(news))
         case ModelStep():
             return wording_models.step_words(news.payload)
         case DriftMarked():

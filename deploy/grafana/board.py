@@ -24,16 +24,28 @@ BOARDS = {
 
 
 class Placed(Protocol):
-    """What takes a place on a dashboard. width: of 24 columns.  height: rows of 38 pixels.  runbook: alerts."""
+    """What takes a place on a dashboard."""
 
     @property
-    def title(self) -> str: ...
+    def title(self) -> str:
+        """What stands above it."""
+        ...
+
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """Of 24 columns."""
+        ...
+
     @property
-    def height(self) -> int: ...
+    def height(self) -> int:
+        """In rows of 38 pixels."""
+        ...
+
     @property
-    def runbook(self) -> Sequence[str]: ...
+    def runbook(self) -> Sequence[str]:
+        """Alerts whose entries in the runbook say what to do about it."""
+        ...
+
     def to_json(self) -> Json:
         """Return it without its number, its place and its links."""
         ...

@@ -6,10 +6,17 @@ from deploy.grafana.queries import Query, own, share_of_limit, symbols
 
 _USED = ((None, "green"), (0.5, "yellow"), (0.8, "orange"), (1.0, "red"))
 _LIMIT = Series(name="limit", color="red", is_dashed=True, width=1)
+_DUE = own("sacd_verdicts_total", reason="!=between_decisions")
+"""Verdicts of candles that a decision falls on; on the others only stops are looked at."""
 _VERDICTS = (
     Series(name="approved", color="green"),
     Series(name="hold", color="blue"),
     Series(name="refused", color="orange"),
+)
+_VOTES_OF_A_SYMBOL = (
+    f"sum without (verdict, reason) (increase({own('sacd_verdicts_total')}[1h]))"
+    f" * on (job, instance) {own('sacd_model_members')}"
+    f" / on (job, instance) count without (symbol, arrival) ({own('sacd_candles_total', arrival='live')})"
 )
 _FARTHEST = (
     f"{own('sacd_feature_drift')} and on (job, instance, feature)"
@@ -20,8 +27,9 @@ NOW = Row(
     panels=(
         Stat(
             title="Last decision",
-            shows="How long ago the newest decision was on disk.",
-            good="Shorter than strategy.decide_every candles: a day unless configured.",
+            shows="How long ago the newest candle was decided on, and that was on disk. Most candles change nothing: a"
+            " position changes on every strategy.decide_every-th.",
+            good="Shorter than one timeframe.",
             otherwise="Longer: do candles come in? Look at sacd: health.",
             width=5,
             height=4,
@@ -34,13 +42,13 @@ NOW = Row(
         Stat(
             title="Decisions",
             shows="Decisions over the span that is looked at, one for each symbol.",
-            good="As many as candles came that are decided on.",
+            good="One a day and symbol unless configured (strategy.decide_every).",
             otherwise="None: the window of features is not full, or no candle came.",
             width=4,
             height=4,
             queries=[
                 Query(
-                    expr=f"round(sum without (verdict, reason) (increase({own('sacd_verdicts_total')}[$__range])))",
+                    expr=f"round(sum without (verdict, reason) (increase({_DUE}[$__range])))",
                     is_instant=True,
                 )
             ],
@@ -51,7 +59,8 @@ NOW = Row(
             title="Without votes",
             shows="Decisions over the span that is looked at that had no votes although the window was full.",
             good="Zero.",
-            otherwise="The ensemble fails: `sacd models list`, then let another one serve. What is held keeps its stops.",
+            otherwise="The ensemble fails: `sacd models list`, then let another one serve. What is held keeps its"
+            " stops.",
             width=4,
             height=4,
             runbook=("SacdNoVotes",),
@@ -64,8 +73,8 @@ NOW = Row(
         ),
         Gauges(
             title="How near the ensemble is to its limits",
-            shows="The largest disagreement of a symbol's members, how unlike the training candles its features are, and"
-            " how far the market as a whole has drifted, each as a share of its limit. Beyond the first nothing is"
+            shows="The largest disagreement of a symbol's members, how unlike the training candles its features are,"
+            " and how far the market as a whole has drifted, each as a share of its limit. Beyond the first nothing is"
             " changed, beyond the others nothing is bought.",
             good="Green most of the time. Single candles beyond a limit are what the limits are for.",
             otherwise="Orange for days: the market has changed. Consider `sacd retrain`; nothing is wrong with sacd.",
@@ -114,16 +123,15 @@ WANTED = Row(
         ),
         Gauges(
             title="Verdicts by reason",
-            shows="Why decisions ended as they did, over the span that is looked at, the most frequent first."
-            " voted: an order followed. neutral, dead_band: there was nothing to do.",
+            shows="Why decisions ended as they did, over the span that is looked at, the most frequent first. voted:"
+            " an order followed. neutral, dead_band: there was nothing to do.",
             good="Mostly dead_band, neutral and voted.",
             otherwise="Another reason above all: docs/configure.md has the limit that stands behind it.",
             width=10,
             height=9,
             queries=[
                 Query(
-                    expr="sort_desc(round(sum without (verdict)"
-                    f" (increase({own('sacd_verdicts_total')}[$__range]))) > 0)",
+                    expr=f"sort_desc(round(sum without (verdict) (increase({_DUE}[$__range]))) > 0)",
                     legend="{{reason}}",
                     is_instant=True,
                 )
@@ -139,10 +147,11 @@ AGREEMENT = Row(
     panels=(
         Lines(
             title="Disagreement of the members",
-            shows="Spread of the members' votes on each symbol: 0 is one mind, 1 is opposite extremes. The larger it is the"
-            " smaller is the step; beyond the limit nothing is changed.",
+            shows="Spread of the members' votes on each symbol: 0 is one mind, 1 is opposite extremes. The larger it"
+            " is the smaller is the step; beyond the limit nothing is changed.",
             good="Well below the limit.",
-            otherwise="Near it for days: the members have learned different things, and none of them knows this market.",
+            otherwise="Near it for days: the members have learned different things, and none of them knows this"
+            " market.",
             width=8,
             height=8,
             runbook=("SacdDisagreementHigh",),
@@ -156,15 +165,15 @@ AGREEMENT = Row(
         ),
         Lines(
             title="Verdicts",
-            shows="Decisions by verdict: approved ones became orders, hold changed nothing, refused ones were forbidden by"
-            " a limit.",
+            shows="Decisions by verdict: approved ones became orders, hold changed nothing, refused ones were"
+            " forbidden by a limit.",
             good="Mostly hold.",
             otherwise="Mostly refused: see the reasons above.",
             width=8,
             height=8,
             queries=[
                 Query(
-                    expr=f"sum without (reason) (increase({own('sacd_verdicts_total')}[$__rate_interval]))",
+                    expr=f"sum without (reason) (increase({_DUE}[$__rate_interval]))",
                     legend="{{verdict}}",
                 )
             ],
@@ -183,10 +192,8 @@ AGREEMENT = Row(
             height=8,
             queries=[
                 Query(
-                    expr=f"increase({symbols('sacd_saturated_votes_total')}[1h]) / on (job, instance) group_left () ("
-                    f"sum without (verdict, reason) (increase({own('sacd_verdicts_total')}[1h]))"
-                    f" * on (job, instance) {own('sacd_model_members')}"
-                    f" / on (job, instance) count without (symbol, arrival) ({own('sacd_candles_total', arrival='live')}))",
+                    expr=f"increase({symbols('sacd_saturated_votes_total')}[1h])"
+                    f" / on (job, instance) group_left () ({_VOTES_OF_A_SYMBOL})",
                     legend="{{symbol}}",
                 )
             ],
@@ -221,7 +228,8 @@ MARKET = Row(
             title="Drift of the market",
             shows="How far the averages of the last weeks lie from the training candles, in all features together.",
             good="Below the limit.",
-            otherwise="Beyond it nothing is bought. A retraining takes the new market in; docs/drift.md tells what it is.",
+            otherwise="Beyond it nothing is bought. A retraining takes the new market in; docs/drift.md tells what it"
+            " is.",
             width=8,
             height=8,
             runbook=("SacdDriftHigh",),

@@ -19,18 +19,18 @@ NOW = Row(
             title="Serving",
             shows="The ensemble that decides, by the first 16 digits of its manifest.",
             good="One that you know: `sacd models show ID` tells where it comes from.",
-            otherwise="Another one than you expect: the journal says why it was swapped, `sacd models list` what else there"
-            " is.",
+            otherwise="Another one than you expect: the journal says why it was swapped, `sacd models list` what else"
+            " there is.",
             width=6,
             height=4,
-            queries=[Query(expr=f"topk(1, {own('sacd_model_info')})", legend="{{id}}")],
+            queries=[Query(expr=own("sacd_model_info"), legend="{{id}}", is_instant=True)],
             steps=((None, "blue"),),
             shows_name=True,
         ),
         Stat(
             title="Phase",
-            shows="Steady: one serves, none is tried. Shadow: a candidate trades play money beside it. Watch: a new one"
-            " serves, and the former one comes back when it does worse.",
+            shows="Steady: one serves, none is tried. Shadow: a candidate trades play money beside it. Watch: a new"
+            " one serves, and the former one comes back when it does worse.",
             good="Any of them.",
             otherwise="Shadow or watch for months: too few decisions fall; see retrain.shadow_decisions.",
             width=3,
@@ -117,7 +117,10 @@ LIFE = Row(
             height=6,
             runbook=("SacdRetrainOverdue",),
             queries=[
-                Query(expr=own("sacd_model_phase"), legend="{{phase}}"),
+                *(
+                    Query(expr=own("sacd_model_phase", phase=phase), legend=phase)
+                    for phase in ("steady", "shadow", "watch")
+                ),
                 Query(expr=own("sacd_retrain_running"), legend="retraining"),
                 Query(expr=own("sacd_model_pinned"), legend="pinned"),
             ],
@@ -131,11 +134,11 @@ COMPARISON = Row(
     panels=(
         Lines(
             title="Accounts of play money, $quote",
-            shows="What the old ensemble's and the new one's accounts are worth since the comparison began. In shadow the"
-            " old one serves, in the watch the new one does.",
+            shows="What the old ensemble's and the new one's accounts are worth since the comparison began. In shadow"
+            " the old one serves, in the watch the new one does.",
             good="Nothing while none is tried. In shadow nobody expects the new one to win.",
             otherwise="In the watch the new one falls behind: it is taken back at retrain.regret_limit.",
-            width=12,
+            width=10,
             height=9,
             queries=[Query(expr=own("sacd_shadow_equity_quote"), legend="{{side}}")],
             unit="locale",
@@ -145,11 +148,12 @@ COMPARISON = Row(
         ),
         Lines(
             title="How likely by chance",
-            shows="In shadow: how often an equal candidate would come so far. In the watch: how often one that is no worse"
-            " would fall so far behind. It may be looked at any time: the test allows for that.",
-            good="In shadow it falls below retrain.shadow_alpha only for one that is better; in the watch it stays high.",
+            shows="In shadow: how often an equal candidate would come so far. In the watch: how often one that is no"
+            " worse would fall so far behind. It may be looked at any time: the test allows for that.",
+            good="In shadow it falls below retrain.shadow_alpha only for one that is better; in the watch it stays"
+            " high.",
             otherwise="In the watch near retrain.regret_alpha: the former ensemble is about to come back.",
-            width=6,
+            width=5,
             height=9,
             queries=[Query(expr=own("sacd_shadow_p_value"), legend="probability")],
             unit="short",
@@ -163,7 +167,7 @@ COMPARISON = Row(
             shows="Lead of the former ensemble over the one that serves, in the watch; below zero the new one leads.",
             good="Below zero, or near it.",
             otherwise="At retrain.regret_limit (3 % unless configured) the former one serves again.",
-            width=6,
+            width=5,
             height=9,
             runbook=("SacdRolledBack",),
             queries=[Query(expr=own("sacd_regret_ratio"), legend="regret")],
@@ -176,7 +180,7 @@ COMPARISON = Row(
             shows="Decisions compared, in shadow or in the watch.",
             good="It grows with every decision.",
             otherwise="At retrain.shadow_decisions a candidate that has not proved better is dropped.",
-            width=6,
+            width=4,
             height=4,
             queries=[Query(expr=own("sacd_shadow_decisions"))],
             unit="short",
@@ -189,8 +193,8 @@ COMPARISON = Row(
             shows="Mean growth per decision of the new ensemble's account less that of the old one's.",
             good="Above zero.",
             otherwise="Below zero: in shadow it will be dropped, in the watch taken back.",
-            width=6,
-            height=4,
+            width=4,
+            height=5,
             queries=[Query(expr=own("sacd_shadow_difference_mean_ratio"))],
             unit="percentunit",
             decimals=4,
@@ -206,11 +210,12 @@ HISTORY = Row(
     panels=(
         Gauges(
             title="Retrainings that ended",
-            shows="By outcome, since sacd was started: kept is the usual one, and no failure; candidate went into shadow.",
+            shows="By outcome, since sacd was started: kept is the usual one, and no failure; candidate went into"
+            " shadow.",
             good="kept and candidate.",
             otherwise="failed: the result in STATE_DIR/retrain says why.",
             width=6,
-            height=6,
+            height=5,
             runbook=("SacdRetrainFailed", "SacdRetrainFailing"),
             queries=[Query(expr=own("sacd_retrains_total"), legend="{{outcome}}", is_instant=True)],
             decimals=0,
@@ -223,12 +228,12 @@ HISTORY = Row(
         ),
         Gauges(
             title="Swaps",
-            shows="Times that another ensemble began to serve, since sacd was started, by cause: found at a start, proved in"
-            " shadow, by hand, rolled back.",
+            shows="Times that another ensemble began to serve, since sacd was started, by cause: found at a start,"
+            " proved in shadow, by hand, rolled back.",
             good="Few.",
             otherwise="A rollback for each proved one: shadows promise what does not hold; lower retrain.shadow_alpha.",
             width=6,
-            height=6,
+            height=5,
             runbook=("SacdRolledBack",),
             queries=[Query(expr=own("sacd_model_swaps_total"), legend="{{cause}}", is_instant=True)],
             decimals=0,
@@ -246,7 +251,7 @@ HISTORY = Row(
             good="Zero.",
             otherwise="The log names the file; `sacd models verify` looks at all of them.",
             width=3,
-            height=6,
+            height=5,
             runbook=("SacdSwapFailed",),
             queries=[Query(expr=own("sacd_model_swap_failures_total"))],
             decimals=0,
@@ -258,7 +263,7 @@ HISTORY = Row(
             good="Zero.",
             otherwise="Three: it will not pass by itself.",
             width=3,
-            height=6,
+            height=5,
             runbook=("SacdRetrainFailing",),
             queries=[Query(expr=own("sacd_retrain_failures_in_a_row"))],
             decimals=0,
@@ -270,7 +275,7 @@ HISTORY = Row(
             good="Hours at most; retrain.limit_hours ends it.",
             otherwise="At the limit: give it fewer steps, more cores or more time.",
             width=3,
-            height=6,
+            height=5,
             queries=[Query(expr=own("sacd_retrain_duration_seconds"))],
             unit="s",
             decimals=1,
@@ -282,7 +287,7 @@ HISTORY = Row(
             good="As the schedule says.",
             otherwise="Long ago although there is a schedule: see the next one above.",
             width=3,
-            height=6,
+            height=5,
             queries=[Query(expr=f"time() - {own('sacd_last_retrain_timestamp_seconds')}")],
             unit="s",
             decimals=1,

@@ -21,25 +21,25 @@ _NOT_HIDDEN = {"legend": False, "tooltip": False, "viz": False}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """How one series or column looks. name: as its legend says, or /a regular expression/ for several."""
+    """How one series, or one column of a table, differs from what its panel says.
+
+    name: as its legend says, or /a regular expression/ for several.  fill: below the line, percent.  is_below: drawn
+    below zero.  cell: how the cells of a column are shown.  link: title and URL that a click on a cell leads to.
+    pixels: width of a column.
+    """
 
     name: str
     color: str = ""
     unit: str = ""
     decimals: int | None = None
+    names: Names | None = None
     is_dashed: bool = False
     width: float | None = None
     fill: int | None = None
     is_below: bool = False
-    is_apart: bool = False
-    """Drawn below zero; not stacked on the others."""
-    axis: str = ""
-    names: Names | None = None
-    steps: Steps | None = None
     cell: Mapping[str, Any] | None = None
     link: tuple[str, str] | None = None
     pixels: int | None = None
-    """Of a column: how its cells look, title and URL of a link in them, how wide it is."""
 
     def to_json(self) -> Json:
         """Return it as an override."""
@@ -59,10 +59,7 @@ class Series:
             "custom.lineWidth": self.width,
             "custom.fillOpacity": self.fill,
             "custom.transform": "negative-Y" if self.is_below else None,
-            "custom.stacking": {"mode": "none", "group": "A"} if self.is_apart else None,
-            "custom.axisPlacement": self.axis or None,
             "mappings": None if self.names is None else mappings(self.names),
-            "thresholds": None if self.steps is None else thresholds(self.steps),
             "custom.cellOptions": self.cell,
             "links": None if self.link is None else [{"title": self.link[0], "url": self.link[1]}],
             "custom.width": self.pixels,
@@ -90,7 +87,8 @@ class Panel:
 
     shows, good, otherwise: what it shows, how it looks while all is well, and what to do when it does not; together
     the description that Grafana shows beside the title.  width: of 24 columns.  height: in rows of 38 pixels.
-    runbook: alerts whose entries tell what to do.  unit: one of Grafana's.  steps: colours by value.
+    runbook: alerts whose entries tell what to do.  unit: one of Grafana's.  least, most: of the scale.  steps: colours
+    by value.  names: texts instead of values.  none: what stands there when there is no value, "" for Grafana's own.
     """
 
     title: str
@@ -109,7 +107,6 @@ class Panel:
     names: Names | None = None
     series: Sequence[Series] = ()
     none: str = ""
-    """What stands there when there is no value; "" is what Grafana says."""
 
     kind: ClassVar[str]
     form: ClassVar[str] = "time_series"
@@ -163,8 +160,10 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stat(Panel):
-    """One figure, or a few. has_line: its course behind it.  is_filled: the colour is that of the panel, not of the
-    figure.  shows_change: over the span that is looked at.  shows_name: the legend instead of the value.
+    """One figure, or a few.
+
+    has_line: its course behind it.  is_filled: the panel has the colour, not the figure.  shows_change: over the span
+    that is looked at.  shows_name: the legend instead of the value.
     """
 
     kind = "stat"
@@ -317,8 +316,10 @@ class Heatmap(Panel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table(Panel):
-    """What holds now, a row for each combination of labels. columns: those shown, from what they are called in the
-    answer, where the value of the first query is "Value #A", to their title. by: the title it is ordered by.
+    """What holds now, a row for each combination of labels.
+
+    columns: those shown, from what they are called in the answer to their titles; the value of the first of several
+    queries is called "Value #A".  by: the title it is ordered by.
     """
 
     kind = "table"

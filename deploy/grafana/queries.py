@@ -38,7 +38,10 @@ SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
 def own(metric: str, **labels: str) -> str:
-    """Return the selector of a metric of the chosen account; labels: values that it must have."""
+    """Return the selector of a metric of the chosen account.
+
+    labels: values that it must have; after "!=" one that it must not have, after "=~" several, with | between them.
+    """
     return _selector(metric, _CHOSEN, labels)
 
 
@@ -63,5 +66,9 @@ def share_of_limit(figure: str, limit: str) -> str:
 
 
 def _selector(metric: str, chosen: str, labels: dict[str, str]) -> str:
-    pairs = "".join(f',{name}="{value}"' for name, value in labels.items())
-    return f"{metric}{{{chosen}{pairs}}}"
+    return f"{metric}{{{','.join([chosen, *(_matcher(name, value) for name, value in labels.items())])}}}"
+
+
+def _matcher(label: str, value: str) -> str:
+    operator = value[:2] if value[:2] in {"!=", "=~"} else ""
+    return f'{label}{operator or "="}"{value.removeprefix(operator)}"'

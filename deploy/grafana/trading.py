@@ -1,6 +1,7 @@
 """The dashboard of the money: what the account is worth, what it holds, what it trades and what that costs."""
 
 from deploy.grafana.board import ACCOUNT, QUOTE, SYMBOL, Board, Row
+from deploy.grafana.orders import VENUE
 from deploy.grafana.panels import Gauges, Lines, Series, Stat, States, Table
 from deploy.grafana.queries import Query, over, own, share_of_limit, symbols
 
@@ -15,8 +16,8 @@ NOW = Row(
             title="Trading",
             shows="What the account may do now.",
             good="Active.",
-            otherwise="Reducing: the loss of the day has reached its limit, and nothing is bought until 00:00 UTC. Halted:"
-            " the drawdown has, and everything was sold; `sacd resume` ends it, once you know why.",
+            otherwise="Reducing: the loss of the day has reached its limit, and nothing is bought until 00:00 UTC."
+            " Halted: the drawdown has, and everything was sold; `sacd resume` ends it, once you know why.",
             width=4,
             height=4,
             runbook=("SacdHalted", "SacdReducing"),
@@ -31,8 +32,8 @@ NOW = Row(
         ),
         Stat(
             title="Buying",
-            shows="Whether anything forbids new exposure: a pause, a silent feed, a wrong clock, no way to the exchange,"
-            " or a market that has drifted away from the training candles. Selling is never forbidden.",
+            shows="Whether anything forbids new exposure: a pause, a silent feed, a wrong clock, no way to the"
+            " exchange, or a market that has drifted away from the training candles. Selling is never forbidden.",
             good="Allowed.",
             otherwise="Look below at what forbids it, and since when.",
             width=3,
@@ -66,14 +67,15 @@ NOW = Row(
             width=3,
             height=4,
             runbook=("SacdReducing",),
-            queries=[Query(expr=f"-{own('sacd_day_loss_ratio')}")],
+            queries=[Query(expr=f"0 - {own('sacd_day_loss_ratio')}")],
             unit="percentunit",
             decimals=2,
             steps=((None, "red"), (0.0, "green")),
         ),
         Stat(
             title="Against holding",
-            shows="Equity compared with buying every symbol equally at the first decision, costs included, and waiting.",
+            shows="Equity compared with buying every symbol equally at the first decision, costs included, and"
+            " waiting.",
             good="Above zero; below it while the market rises is the price of smaller losses.",
             otherwise="Below zero in a falling market too: the ensemble costs money. Look at sacd evaluate.",
             width=3,
@@ -119,9 +121,10 @@ MONEY = Row(
     panels=(
         Lines(
             title="Equity against buy and hold, $quote",
-            shows="What the account is worth, beside its highest value and what buying everything at the first decision"
-            " and holding it would be worth.",
-            good="The blue line rises, or falls less than the orange one. Marked are other ensembles, halts and starts.",
+            shows="What the account is worth, beside its highest value and what buying everything at the first"
+            " decision and holding it would be worth.",
+            good="The blue line rises, or falls less than the orange one. Marked are other ensembles, halts and"
+            " starts.",
             otherwise="Far below its peak: look at the drawdown and its limit.",
             width=16,
             height=10,
@@ -140,8 +143,8 @@ MONEY = Row(
         ),
         Gauges(
             title="Limits used up",
-            shows="How much of each limit of [risk] is used up: 100 % of the drawdown sells everything and halts, 100 % of"
-            " the day's loss stops buying until 00:00 UTC, 100 % of a position is as large as it may become.",
+            shows="How much of each limit of [risk] is used up: 100 % of the drawdown sells everything and halts, 100"
+            " % of the day's loss stops buying until 00:00 UTC, 100 % of a position is as large as it may become.",
             good="Green. A position may stand at its limit for long.",
             otherwise="Drawdown in orange: decide now whether to wait or to `sacd flatten`; at 100 % it decides.",
             width=8,
@@ -168,7 +171,8 @@ MONEY = Row(
             title="Drawdown",
             shows="Fall of the equity from its highest value, and the limit at which everything is sold.",
             good="Well above the red line.",
-            otherwise="The line reaches the limit: sacd sells all, halts, and begins to count from there once it resumes.",
+            otherwise="The line reaches the limit: sacd sells all, halts, and begins to count from there once it"
+            " resumes.",
             width=8,
             height=5,
             runbook=("SacdDrawdownNearLimit", "SacdHalted"),
@@ -191,8 +195,8 @@ HELD = Row(
     panels=(
         Table(
             title="What is held",
-            shows="Quantity, price, value and share of the account of each symbol, and the share of the symbol's capital"
-            " that the ensemble wants.",
+            shows="Quantity, price, value and share of the account of each symbol, and the share of the symbol's"
+            " capital that the ensemble wants.",
             good="Exposure follows target, but for changes smaller than strategy.dead_band.",
             otherwise="They stay apart: the verdicts under sacd: decisions say what hindered it.",
             width=9,
@@ -239,8 +243,8 @@ HELD = Row(
             title="What forbids buying",
             shows="What may forbid new exposure, and when it did.",
             good="Empty.",
-            otherwise="paused: somebody, or sacd itself, said `sacd pause`. stale_feed, order_path: the exchange is silent."
-            " clock_skew: set the clock. drift: the market is unlike the training candles.",
+            otherwise="paused: somebody, or sacd itself, said `sacd pause`. stale_feed, order_path: the exchange is"
+            " silent. clock_skew: set the clock. drift: the market is unlike the training candles.",
             width=7,
             height=7,
             runbook=("SacdPaused", "SacdFeedStale", "SacdClockSkew", "SacdOrderPathClosed", "SacdDriftHigh"),
@@ -307,8 +311,8 @@ TRADES = Row(
             queries=[
                 Query(
                     expr=f"(sum without (symbol) (increase({own('sacd_fees_quote_total')}[$__range]))"
-                    f" + on (job, instance) delta({own('sacd_slippage_quote')}[$__range]))"
-                    f" / on (job, instance) sum without (symbol, side) (increase({own('sacd_traded_quote_total')}[$__range]))",
+                    f" + on (job, instance) delta({own('sacd_slippage_quote')}[$__range])) / on (job, instance)"
+                    f" sum without (symbol, side) (increase({own('sacd_traded_quote_total')}[$__range]))",
                     is_instant=True,
                 )
             ],
@@ -318,15 +322,15 @@ TRADES = Row(
         ),
         Stat(
             title="Beyond the cost model, 7 days",
-            shows="What fills of the last 7 days were worse than the cost model expects, as a share of their value. The"
-            " backtests assumed zero.",
+            shows="What fills of the last 7 days were worse than the cost model expects, as a share of their value."
+            " The backtests assumed zero.",
             good="Within 0.05 % of zero. On paper it is zero.",
-            otherwise="Above 0.1 %: what looked worth trading may not be. Raise execution.slippage_rate to what it is, and"
-            " evaluate again.",
+            otherwise="Above 0.1 %: what looked worth trading may not be. Raise execution.slippage_rate to what it is,"
+            " and evaluate again.",
             width=4,
             height=4,
             runbook=("SacdSlippageDrift",),
-            queries=[Query(expr=own("instance:sacd_excess_slippage:ratio_7d"))],
+            queries=[Query(expr=f"round({own('instance:sacd_excess_slippage:ratio_7d')}, 0.00001)")],
             unit="percentunit",
             decimals=3,
             steps=((None, "green"), (0.0005, "yellow"), (0.001, "red")),
@@ -359,129 +363,6 @@ TRADES = Row(
             ],
             unit="short",
             decimals=0,
-        ),
-    ),
-)
-
-VENUE = Row(
-    title="Orders at the exchange (live accounts)",
-    panels=(
-        Stat(
-            title="Way to the exchange",
-            shows="Whether orders can be sent and followed. On paper there is no such way.",
-            good="Open.",
-            otherwise="Closed: sacd cannot sell either. Stops that rest at the exchange stay there.",
-            width=4,
-            height=4,
-            runbook=("SacdOrderPathClosed",),
-            queries=[Query(expr=own("sacd_order_path_open"))],
-            names={"0": ("Closed", "red"), "1": ("Open", "green")},
-            none="paper",
-            is_filled=True,
-        ),
-        Stat(
-            title="Oldest unanswered order",
-            shows="How long the order that waits longest has had no answer.",
-            good="Zero, or a second for a moment.",
-            otherwise="Minutes: it may have been filled or not. sacd asks until it knows, and never sends it twice.",
-            width=4,
-            height=4,
-            runbook=("SacdOrderUnknown",),
-            queries=[Query(expr=own("sacd_oldest_unknown_order_seconds"))],
-            unit="s",
-            decimals=0,
-            steps=((None, "green"), (10.0, "yellow"), (120.0, "red")),
-        ),
-        Lines(
-            title="Held without a stop",
-            shows="Share of the time in which something was held and no stop rested at the exchange for it.",
-            good="Zero, but for a moment after a purchase.",
-            otherwise="Look at the exchange whether the stop is there; sacd places it again and sells when that fails.",
-            width=8,
-            height=7,
-            runbook=("SacdNakedPosition",),
-            queries=[
-                Query(
-                    expr=f"rate({symbols('sacd_naked_position_seconds_total')}[$__rate_interval])", legend="{{symbol}}"
-                )
-            ],
-            unit="percentunit",
-            least=0.0,
-            fill=40,
-        ),
-        Lines(
-            title="Answers of the exchange",
-            shows="From sending an order to its first answer, and to its first fill: the median and the slowest in twenty.",
-            good="Answers below a second.",
-            otherwise="Seconds: the exchange is overrun, or the way to it. Orders older than live.decision_age_s are dropped.",
-            width=8,
-            height=7,
-            queries=[
-                Query(
-                    expr=f"histogram_quantile({quantile}, rate({own('sacd_order_latency_seconds_bucket')}[1h]))",
-                    legend=f"{{{{step}}}} {name}",
-                )
-                for quantile, name in ((0.5, "median"), (0.95, "slow"))
-            ],
-            unit="s",
-            log=10,
-        ),
-        Lines(
-            title="Orders",
-            shows="Reports that brought an order into a state that ends it, or that needs a look.",
-            good="filled, and cancelled for what a limit did not take.",
-            otherwise="rejected: the log says why. unknown: it is looked up until it is certain.",
-            width=8,
-            height=7,
-            runbook=("SacdOrdersRejected", "SacdOrderUnknown"),
-            queries=[
-                Query(
-                    expr="sum without (kind) (increase("
-                    + own("sacd_orders_total").replace(
-                        "}", ',state=~"filled|cancelled|expired|rejected|not_placed|unknown"}'
-                    )
-                    + "[$__rate_interval]))",
-                    legend="{{state}}",
-                )
-            ],
-            unit="short",
-            drawn="bars",
-            fill=80,
-            is_stacked=True,
-            series=(
-                Series(name="filled", color="green"),
-                Series(name="cancelled", color="text"),
-                Series(name="rejected", color="red"),
-                Series(name="unknown", color="orange"),
-            ),
-        ),
-        Lines(
-            title="What should not happen",
-            shows="Stops that the exchange ended or refused, sales that did not wait for a candle, and changes of the account"
-            " by others: in what is ours, in what is not, and such that a symbol halts.",
-            good="Zero.",
-            otherwise="Each has its entry in the runbook; `sacd status` says what it is.",
-            width=8,
-            height=7,
-            runbook=("SacdStopLost", "SacdReconcileDrift", "SacdSymbolHalted"),
-            queries=[
-                Query(
-                    expr=f"sum without (symbol) (increase({symbols('sacd_stops_lost_total')}[$__rate_interval]))",
-                    legend="stops lost",
-                ),
-                Query(
-                    expr=f"sum without (symbol) (increase({symbols('sacd_forced_exits_total')}[$__rate_interval]))",
-                    legend="forced sales",
-                ),
-                Query(
-                    expr=f"increase({own('sacd_external_changes_total')}[$__rate_interval])",
-                    legend="changed by others: {{kind}}",
-                ),
-            ],
-            unit="short",
-            drawn="bars",
-            fill=80,
-            is_stacked=True,
         ),
     ),
 )

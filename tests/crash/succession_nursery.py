@@ -121,6 +121,7 @@ class _Dying:
         self._registry = registry
         self._point, self._at = asked.get("point"), asked.get("count")
         self._operation = asked.get("operation"), asked.get("side")
+        self._signal = signal.Signals[asked.get("by", "SIGKILL")]
         self._passed: dict[str, int] = {}
         self._is_swapping = False
         self.made: list[Operation] = []
@@ -128,7 +129,7 @@ class _Dying:
     def pass_point(self, name: str) -> None:
         self._passed[name] = self._passed.get(name, 0) + 1
         if name == self._point and self._passed[name] == self._at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._signal)
         self._is_swapping = name == "swapping"
 
     def before(self, _index: int, operation: Operation) -> None:
@@ -145,7 +146,7 @@ class _Dying:
 
     def _die_at(self, index: int, side: str) -> None:
         if (index, side) == self._operation:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._signal)
 
 
 def _live(asked: Mapping[str, Any]) -> int:
@@ -171,7 +172,7 @@ def _live(asked: Mapping[str, Any]) -> int:
 class Death:
     """Where a life is killed: when it passes a crash point for the `count`-th time; "before" or "after" a file
     operation of the first swap that it begins, or one of its transactions, by number; `alarm_s` after it is given its
-    first candle that opens at `alarm_ms` or later.
+    first candle that opens at `alarm_ms` or later. by: the signal, where it can be another one.
     """
 
     point: str = ""
@@ -181,6 +182,7 @@ class Death:
     side: str = ""
     alarm_s: float | None = None
     alarm_ms: int = 0
+    by: str = "SIGKILL"
 
 
 class SuccessionNursery(ForkServer):

@@ -108,17 +108,19 @@ def check_sound(place: Swift) -> None:
 
 
 def check_models(journal: Path) -> None:
-    """Each decision is that of the ensemble which the run before it names."""
-    serving = ""
-    for entry in entries(journal, "run", "decision"):
+    """Each decision is that of the ensemble which the run before it names, and which serves by the steps before it."""
+    run, life = "", Life()
+    for entry in entries(journal, "run", "model", "decision"):
         if entry.kind == "run":
-            serving = entry.payload["model"][:16]
+            run = entry.payload["model"][:16]
+        elif entry.kind == "model":
+            life = life.after(entry.payload)
         else:
-            assert entry.payload["model"] == serving, entry
+            assert entry.payload["model"] == run == life.serving, entry
 
 
 def check_swaps(journal: Path) -> None:
-    """Each swap that was begun has one end, and one that ended well is in one transaction with its run."""
+    """Each swap that was begun has one end, before the next one begins."""
     begun = None
     for entry in entries(journal, "model"):
         step, payload = entry.payload["step"], entry.payload
@@ -298,6 +300,22 @@ def test_killed_as_soon_as_a_shadow_is_on_disk_it_goes_on_and_does_not_begin_aga
     killed(nursery, place, Death(point="shadowing"))
     goes_on(nursery, place, whole, hours=30)
     assert [step for step, _ in steps(place.journal)] == ["serving", "shadow"]
+
+
+def test_told_to_stop_in_the_middle_of_a_swap_it_ends_in_order_and_the_next_run_ends_the_swap(
+    swap: str, nursery: SuccessionNursery, whole: Whole, tmp_path: Path
+) -> None:
+    link = [change.call for change in whole.moments[swap].operations].index("replace")
+    moments = [Death(point=point, by="SIGTERM") for point in ("swapping", "linked", "serving")]
+    for death in (*moments, Death(operation=link, side="before", by="SIGTERM")):
+        place = whole.moments[swap].place.copied(tmp_path / "life")
+        code, _ = nursery.live(place, death=death)
+        assert code == 0
+        assert [entry.payload["reason"] for entry in entries(place.journal, "stop")][-1] == "SIGTERM received"
+        check_one_serves(place)
+        goes_on(nursery, place, whole, hours=3)
+        assert serving_names(place.registry) == after(whole, swap)
+        shutil.rmtree(place.root)
 
 
 # ---- many kills ---------------------------------------------------------------------------------------------------

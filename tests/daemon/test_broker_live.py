@@ -432,6 +432,26 @@ async def test_draining_leaves_what_cannot_be_settled_unknown() -> None:
     await desk.down()
 
 
+@pytest.mark.fault(44)
+async def test_a_switch_that_cannot_be_disarmed_holds_the_end_up_for_three_seconds_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = make_desk()
+    await desk.up()
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(desk.broker._dead_man, "disarm", never)
+    draining = asyncio.ensure_future(desk.broker.drain())
+    await desk.clock.advance(2.9)
+    assert not draining.done()
+    await desk.clock.advance(0.2)
+    assert draining.done()
+    await draining
+    await desk.down()
+
+
 async def test_closing_twice_is_harmless(desk: Desk) -> None:
     await desk.broker.close()
     await desk.broker.close()

@@ -10,7 +10,7 @@ from strategy.instrument import Instrument
 from strategy.order import OrderReport, Side
 from strategy.parameters import CostModel
 from tests.contracts.broker import BrokerContract, Desk, Purse, order
-from tests.fakes.trading import BTC, HOUR_MS, candle
+from tests.fakes.trading import BTC, HOUR_MS, candle, setup
 
 
 def _desk(*, is_live: bool, costs: CostModel | None = None) -> Desk:
@@ -93,3 +93,14 @@ async def test_the_volume_of_the_last_known_candle_bounds_the_first_live_trade()
     reports = list(broker.on_market(MarketTrade(symbol=BTC, price=100.0, quantity=1.0, at_ms=1)))
     assert reports[0].fill is not None
     assert reports[0].fill.quantity == 0.5
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+async def test_what_waits_fills_at_the_costs_of_the_moment(is_live: bool) -> None:
+    desk = _desk(is_live=is_live)
+    await desk.broker.submit(order())
+    desk.broker.begin(setup((BTC,), slippage_rate=0.01, fee_rate=0.002))
+    (report,) = desk.move(100.0)
+    assert report.fill is not None
+    assert report.fill.price == 101.0  # 100, worse by 1 %
+    assert report.fill.fee == pytest.approx(report.fill.quantity * 101.0 * 0.002)

@@ -18,6 +18,18 @@ def test_the_candle_that_closed_before_we_came_is_no_silence() -> None:
     assert not watching.is_stale
 
 
+async def test_the_age_of_the_feed_counts_from_the_last_fresh_news() -> None:
+    clock = ManualClock(NOW_MS)
+    watching = FeedWatch(clock)
+    await clock.advance(10.0)
+    assert watching.age_s == 10.0
+    watching.hear(clock.now_ms() - 500, LIMITS)
+    await clock.advance(3.0)
+    assert watching.age_s == 3.0
+    watching.hear(clock.now_ms() - 121_000, LIMITS)  # too old to be news
+    assert watching.age_s == 3.0
+
+
 def test_old_news_after_the_first_are_silence_until_fresh_ones_come() -> None:
     watching = watch()
     watching.hear(NOW_MS - 1_800_000, LIMITS)

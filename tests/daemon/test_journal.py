@@ -2,6 +2,7 @@ import asyncio
 import hashlib
 import sqlite3
 import struct
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from daemon.errors import FatalError
 from daemon.journal import SqliteJournal
 from daemon.journal_reader import Verification, read, tail, verify
 from daemon.ports import Record
@@ -154,3 +156,48 @@ def _sorted(value: object) -> object:
             return [_sorted(item) for item in value]
         case _:
             return value
+
+
+# ---- whether it answers -------------------------------------------------------------------------------------------
+async def test_an_answer_comes_behind_what_was_asked_before_and_leaves_nothing_on_disk(
+    journal: SqliteJournal, path: Path
+) -> None:
+    await journal.append([fill(1)])
+    commits: list[float] = []
+    journal.commit_seconds = commits.append
+    slow = threading.Event()
+    commit = journal._commit
+    journal._commit = lambda group: (slow.wait(60.0), commit(group))[1]  # type: ignore[method-assign]
+    asked = asyncio.create_task(journal.answer())
+    await asyncio.sleep(0.05)
+    assert not asked.done()
+    slow.set()
+    await asked
+    assert (verify(path).entries, journal.last_seq, commits) == (1, 1, [])
+    assert await journal.append([fill(2)]) == 2
+
+
+async def test_answers_and_appends_that_share_a_turn_of_the_thread_keep_their_numbers(
+    journal: SqliteJournal, path: Path
+) -> None:
+    told = await asyncio.gather(
+        *(journal.answer() if number % 3 else journal.append([fill(number)]) for number in range(60))
+    )
+    assert [seq for seq in told if seq is not None] == list(range(1, 21))
+    assert verify(path).is_sound
+
+
+async def test_a_journal_that_is_closed_or_whose_disk_failed_gives_no_answer_but_an_error(
+    journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_group: object) -> list[int]:
+        raise OSError("gone")
+
+    monkeypatch.setattr(journal, "_commit", fail)
+    with pytest.raises(FatalError, match="cannot be written"):
+        await journal.append([fill(1)])
+    with pytest.raises(FatalError, match="cannot be written"):
+        await journal.answer()
+    await journal.close()
+    with pytest.raises(FatalError, match="closed"):
+        await journal.answer()

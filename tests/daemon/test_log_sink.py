@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from daemon import log_sink
-from daemon.events import ExitForced, Protected, ShadowMarked
+from daemon.events import ExitForced, Protected, ReloadOutcome, ShadowMarked
 from daemon.log_sink import LogSink
 from daemon.model_life import STEPS, Cause, Outcome, Swap, of_confirmed, of_pinned, of_swapping
 from daemon.ports import FeedHealth, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
@@ -253,6 +253,17 @@ def test_drift_is_told_only_when_it_crosses_its_limit() -> None:
     assert written[0]["joint"] == 2.5
     assert next(iter(written[0]["farthest"].items())) == ("flow_24", 7.0)
     assert written[0]["detail"].startswith("nothing is bought, the market has drifted from the training candles: 2.50")
+
+
+def test_a_configuration_that_was_taken_is_told_with_every_value_and_one_that_was_not_with_every_mistake() -> None:
+    taken, same, restart, invalid = lines(*(events.reloaded(outcome) for outcome in ReloadOutcome))
+    assert (taken["event"], taken["log_level"], taken["outcome"]) == ("config_reloaded", "info", "taken")
+    assert taken["changes"] == ["risk.max_drawdown 0.15 -> 0.1"]
+    assert (same["event"], same["log_level"], same["changes"]) == ("config_reloaded", "info", [])
+    assert (restart["event"], restart["log_level"]) == ("config_kept", "error")
+    assert restart["restart"] == ["http.port", "market.symbols"]
+    assert (invalid["event"], invalid["log_level"]) == ("config_kept", "error")
+    assert invalid["mistakes"] == ["risk.x = 1: no such key", "log.level: nonsense"]
 
 
 def test_the_end_is_summed_up() -> None:

@@ -116,6 +116,25 @@ def test_what_is_below_the_level_is_not_written_from_either_source(
     assert [line["event"] for line in lines_of(stream)] == heard.split() * 2
 
 
+def test_another_level_holds_at_once_for_both_sources_and_for_loggers_that_are_there_already(
+    configure: Configure,
+) -> None:
+    stream = io.StringIO()
+    logs = configure(stream, level="info")
+    ours, theirs = structlog.get_logger(), logging.getLogger("aiohttp.client")
+    bound = ours.bind(part="x")
+    for level in ("error", "debug"):
+        logs.set_level(level)  # type: ignore[arg-type]
+        for logger in (ours, theirs):
+            logger.debug(f"debug at {level}")
+            logger.error(f"error at {level}")
+    bound.info("bound before the change")
+    logs.close()
+    shown = [line["event"] for line in lines_of(stream)]
+    assert shown[:6] == ["error at error"] * 2 + ["debug at debug", "error at debug"] * 2
+    assert not logging.getLogger("ccxt.base.exchange").isEnabledFor(logging.DEBUG)
+
+
 def test_the_standard_librarys_logging_takes_the_same_way(configure: Configure) -> None:
     stream = io.StringIO()
     logs = configure(stream)

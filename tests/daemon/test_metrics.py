@@ -8,11 +8,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from daemon.config_sections import DaemonSection, MarketSection
 from daemon.events import (
     AccountMarked,
     CandleTaken,
@@ -24,16 +26,19 @@ from daemon.events import (
     JournalWritten,
     OrderMoved,
     Protected,
+    ReloadOutcome,
     ShadowMarked,
     Started,
     Stopped,
 )
 from daemon.metrics import MetricsSink, metrics_table
+from daemon.metrics_process import MODES, SOURCES
 from daemon.ports import FeedHealth, FeedStatus, Gap, LateCandle, NewSteps, OrderPath, StopLost
 from strategy.candle import Candle
 from strategy.decision import Action, Decision, DecisionReason
 from strategy.features import FeatureRow
 from strategy.order import Fill, Order, OrderEvent, OrderReport, OrderState, OrderStatus, Side
+from strategy.parameters import RiskLimits, StrategyParameters
 from strategy.portfolio import Portfolio, Position
 from strategy.regime import REGIMES
 from strategy.risk import Approved, Hold, Refused, RiskState, SymbolRisk, TradingState, Verdict, VerdictReason
@@ -146,6 +151,7 @@ EVERY_EVENT: tuple[Event, ...] = (
     marked(),
     JournalWritten(seconds=0.0002, records=3),
     CommandTaken(verb="pause", source="control", effect="paused"),
+    events.reloaded(),
     Gap(symbol=BTC, first_ms=OPEN_MS, missing=4),
     LateCandle(candle=candle(), known=candle()),
     Protected(symbol=BTC, stop=events.stop_order()),
@@ -529,6 +535,89 @@ def test_the_program_tells_what_it_is_and_how_its_journal_and_loop_do() -> None:
     assert value(samples, "sacd_loop_lag_seconds_bucket", le="0.0025") == 0
     assert value(samples, "sacd_commands_total", verb="pause") == 1
     assert value(samples, "sacd_commands_total", verb="flatten") == 0
+
+
+def test_limits_are_shown_as_configured_and_one_that_is_off_is_no_number() -> None:
+    assert math.isnan(value(after(), "sacd_limit_ratio", limit="max_drawdown"))
+    metrics = sink()
+    risk = RiskLimits(max_drawdown=0.2, daily_loss=0.03, max_position=0.4, out_of_distribution=2.5)
+    metrics.set_limits(risk, StrategyParameters(disagreement_limit=0.7), drift=0.15, candle_interval_s=60.0)
+    samples = scraped(metrics)
+    shown = {dict(labels)["limit"]: limit for (name, labels), limit in samples.items() if name == "sacd_limit_ratio"}
+    assert shown == {
+        "max_drawdown": 0.2, "daily_loss": 0.03, "max_position": 0.4, "disagreement": 0.7, "out_of_distribution": 2.5,
+        "drift": 0.15,
+    }  # fmt: skip
+    assert value(samples, "sacd_candle_interval_seconds") == 60.0
+    metrics.set_limits(risk, StrategyParameters(), drift=0.0, candle_interval_s=60.0)
+    assert math.isnan(value(scraped(metrics), "sacd_limit_ratio", limit="drift"))
+
+
+def test_room_on_the_disk_and_copies_of_the_journal_are_told() -> None:
+    metrics = sink()
+    assert math.isnan(value(scraped(metrics), "sacd_disk_free_bytes"))
+    metrics.set_disk(free_bytes=5, size_bytes=20)
+    metrics.count_backup(1_600_000_000_250)
+    metrics.count_backup(None)
+    metrics.count_backup(None)
+    samples = scraped(metrics)
+    assert (value(samples, "sacd_disk_free_bytes"), value(samples, "sacd_disk_size_bytes")) == (5, 20)
+    copies = {result: value(samples, "sacd_journal_backups_total", result=result) for result in ("made", "failed")}
+    assert copies == {"made": 1, "failed": 2}
+    assert value(samples, "sacd_last_backup_timestamp_seconds") == 1_600_000_000.25
+
+
+def test_what_nobody_tells_is_asked_for_at_each_scrape() -> None:
+    metrics, lost, ages = sink(), [3, 5, 5], [None, 1.5, 0.25]
+    metrics.at_scrape(lambda: metrics.count_dropped("log", lost.pop(0)))
+    metrics.at_scrape(lambda: metrics.set_feed_age(ages.pop(0)))
+    first, second, third = scraped(metrics), scraped(metrics), scraped(metrics)
+    assert [value(samples, "sacd_dropped_total", queue="log") for samples in (first, second, third)] == [3, 5, 5]
+    assert math.isnan(value(first, "sacd_feed_age_seconds"))
+    assert [value(samples, "sacd_feed_age_seconds") for samples in (second, third)] == [1.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [(MODES, DaemonSection.model_fields["mode"]), (SOURCES, MarketSection.model_fields["source"])],
+    ids=["mode", "source"],
+)
+def test_labels_of_the_instance_are_what_the_configuration_allows(values: tuple[str, ...], key: Any) -> None:
+    assert set(values) == set(get_args(key.annotation))
+
+
+def test_the_configuration_in_force_is_shown_and_attempts_to_change_it_are_counted_by_outcome() -> None:
+    metrics = sink()
+    assert math.isnan(value(scraped(metrics), "sacd_config_last_reload_successful"))
+    metrics.set_config("a" * 64, 1_600_000_000_000)
+    samples = scraped(metrics)
+    assert value(samples, "sacd_config_info", digest="a" * 64) == 1
+    assert value(samples, "sacd_config_last_reload_success_timestamp_seconds") == 1_600_000_000.0
+    assert {
+        dict(labels)["outcome"]: count
+        for (name, labels), count in samples.items()
+        if name == "sacd_config_reloads_total"
+    } == {"taken": 0, "unchanged": 0, "needs_restart": 0, "invalid": 0}
+    metrics.publish(events.reloaded(ReloadOutcome.INVALID))
+    samples = scraped(metrics)
+    assert value(samples, "sacd_config_reloads_total", outcome="invalid") == 1
+    assert value(samples, "sacd_config_last_reload_successful") == 0
+    assert value(samples, "sacd_config_last_reload_success_timestamp_seconds") == 1_600_000_000.0
+    assert value(samples, "sacd_config_info", digest="a" * 64) == 1
+    metrics.publish(events.reloaded(ReloadOutcome.TAKEN))
+    samples = scraped(metrics)
+    assert value(samples, "sacd_config_last_reload_successful") == 1
+    assert value(samples, "sacd_config_last_reload_success_timestamp_seconds") == events.BEGIN_MS / 1_000
+    assert [dict(labels) for (name, labels) in samples if name == "sacd_config_info"] == [{"digest": "d" * 64}]
+
+
+def test_slippage_is_held_against_the_cost_model_of_the_moment() -> None:
+    metrics = sink()
+    metrics.publish(filled(Side.BUY, 100.1))  # 10 basis points worse than 100
+    metrics.set_slippage(0.002)
+    metrics.publish(filled(Side.BUY, 100.1))
+    total = value(scraped(metrics), "sacd_fill_excess_slippage_ratio_sum", side="buy")
+    assert total == pytest.approx((0.001 - 0.0005) + (0.001 - 0.002))
 
 
 def test_the_process_itself_is_measured() -> None:

@@ -51,6 +51,27 @@ def test_a_line_break_in_a_status_begins_no_other_assignment(systemd: tuple[str,
     assert receiver.recv(4_096) == b"STATUS=a STOPPING=1 b"
 
 
+def test_a_reload_is_told_with_the_monotonic_time_of_its_beginning_and_its_end_is_readiness(
+    systemd: tuple[str, socket.socket],
+) -> None:
+    shown, receiver = systemd
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": shown}, PID)
+    notifier.ready()
+    assert notifier.reloading(12.3456789)
+    assert notifier.reloaded("trading")
+    received = [receiver.recv(4_096) for _ in range(3)]
+    assert received == [b"READY=1", b"RELOADING=1\nMONOTONIC_USEC=12345679", b"READY=1\nSTATUS=trading"]
+
+
+def test_a_reload_before_the_start_is_over_does_not_say_that_it_is(systemd: tuple[str, socket.socket]) -> None:
+    shown, receiver = systemd
+    notifier = SystemdNotifier({"NOTIFY_SOCKET": shown}, PID)
+    assert not notifier.reloading(1.0)
+    assert not notifier.reloaded()
+    assert notifier.status("x")
+    assert receiver.recv(4_096) == b"STATUS=x"
+
+
 def test_outside_systemd_nothing_is_sent_and_nothing_fails() -> None:
     notifier = SystemdNotifier({}, PID)
     assert not notifier.is_supervised

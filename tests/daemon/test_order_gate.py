@@ -116,3 +116,16 @@ async def test_a_risk_manager_that_approves_everything_cannot_pass_it() -> None:
     assert bought == pytest.approx(2.9 + 2.9 + 2.1)
     assert desk.broker.refusals == 4  # 1,000 and 3.1 as orders; the third 2.9 and the last 0.5 as positions
     await desk.down()
+
+
+def test_other_caps_hold_from_the_next_order_on_and_what_was_counted_stays_counted() -> None:
+    caps = gate(max_orders_per_minute=2)
+    assert caps.refusal(request(4.0), quote=QUOTE, held=0.0, now_s=0.0) is None
+    caps.cap(settings(max_order_value=300.0, max_position_value=600.0, max_orders_per_minute=2))
+    assert "above live.max_order_value = 300.00" in str(caps.refusal(request(4.0), quote=QUOTE, held=0.0, now_s=1.0))
+    position = caps.refusal(request(2.5, client_id="s-2"), quote=QUOTE, held=0.0, now_s=1.0)
+    assert "position value 650.00 with what is under way" in str(position)  # 4 are under way, at 100
+    caps.cap(settings(max_order_value=1_000.0, max_position_value=2_000.0, max_orders_per_minute=1))
+    assert "live.max_orders_per_minute is reached" in str(caps.refusal(request(1.0), quote=QUOTE, held=0.0, now_s=2.0))
+    caps.cap(settings(max_order_value=1_000.0, max_position_value=2_000.0, max_orders_per_minute=2))
+    assert caps.refusal(request(9.0, client_id="s-3"), quote=QUOTE, held=0.0, now_s=2.0) is None

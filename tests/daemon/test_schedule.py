@@ -572,12 +572,19 @@ async def test_what_asking_raises_ends_the_schedule_and_reaches_whoever_runs_it(
     assert not scheduler.running
 
 
-async def test_without_a_timetable_it_returns_and_nothing_is_next() -> None:
+async def test_without_a_timetable_nothing_is_next_until_it_is_given_one_and_none_again_once_it_is_taken_away() -> None:
     journal = Journal(BEGAN)
-    schedule = RetrainSchedule(Timetable(), lambda: journal.past, journal.ask, ManualClock(THIRD))
-    await schedule.run()
-    assert schedule.next_ms is None
-    assert journal.asked == []
+    async with running(Timetable(), journal, ManualClock(THIRD)) as (schedule, scheduler):
+        assert (schedule.next_ms, scheduler.running, journal.asked) == (None, False, [])
+        schedule.begin(SUNDAYS)
+        await settle()
+        assert [due.scheduled_ms for due in journal.asked] == [THIRD]
+        assert schedule.next_ms == THIRD + 7 * 24 * 3_600_000
+        assert len(scheduler.get_jobs()) == 1
+        schedule.begin(Timetable())
+        await settle()
+        assert schedule.next_ms is None
+        assert len(journal.asked) == 1
 
 
 @pytest.fixture

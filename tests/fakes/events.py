@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from daemon.events import (
     AccountMarked,
     CandleTaken,
+    Change,
     CommandTaken,
+    ConfigReloaded,
     Decided,
     Event,
     ExitForced,
@@ -14,6 +16,7 @@ from daemon.events import (
     JournalWritten,
     OrderMoved,
     Protected,
+    ReloadOutcome,
     ShadowMarked,
     Started,
     Stopped,
@@ -271,6 +274,24 @@ _compared = st.builds(
     p_better=st.floats(0.0, 1.0),
 )
 _vote = st.tuples(st.floats(-1.0, 1.0), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+
+
+def reloaded(
+    outcome: ReloadOutcome = ReloadOutcome.TAKEN, source: str = "signal", file: str = "a.toml"
+) -> ConfigReloaded:
+    """A reading of the configuration with all that comes with its outcome."""
+    return ConfigReloaded(
+        outcome=outcome,
+        source=source,
+        file=file,
+        changes=(Change(key="risk.max_drawdown", old=0.15, new=0.1),) if outcome is ReloadOutcome.TAKEN else (),
+        restart=("http.port", "market.symbols") if outcome is ReloadOutcome.NEEDS_RESTART else (),
+        mistakes=("risk.x = 1: no such key", "log.level: nonsense") if outcome is ReloadOutcome.INVALID else (),
+        digest="d" * 64,
+        at_ms=BEGIN_MS,
+    )
+
+
 any_event: st.SearchStrategy[Event] = st.one_of(
     st.builds(
         started,
@@ -299,6 +320,7 @@ any_event: st.SearchStrategy[Event] = st.one_of(
     st.builds(marked, _portfolios, st.none() | _amounts, _states),
     st.builds(JournalWritten, seconds=st.floats(0.0, 1e6), records=st.integers(1, 10)),
     st.builds(CommandTaken, verb=st.sampled_from(["pause", "flatten"]), source=_texts, effect=_texts),
+    st.builds(reloaded, st.sampled_from(ReloadOutcome), _texts, _texts),
     st.builds(FeedStatus, health=st.sampled_from(FeedHealth), detail=_texts),
     st.builds(Gap, symbol=_symbols, first_ms=st.integers(0, 10**15), missing=st.integers(1, 10**6)),
     st.builds(LateCandle, candle=st.builds(candle, _symbols), known=st.builds(candle, _symbols)),

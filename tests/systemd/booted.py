@@ -1,7 +1,7 @@
 """A real systemd to run units under: booted over this machine's files, in namespaces of its own (see `boot`).
 
-    with booted(tmp_path / "machine", layers=[installed]) as machine:
-        machine.run("systemctl", "start", "sacd@paper")
+with booted(tmp_path / "machine", layers=[installed]) as machine:
+    machine.run("systemctl", "start", "sacd@paper")
 """
 
 import os
@@ -94,7 +94,7 @@ def booted(folder: Path, layers: Sequence[Path] = (), binds: Mapping[Path, str] 
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - forks nothing, and what it calls takes no lock
         )
         try:
             yield _once_up(outside, folder.with_suffix(".log"))
@@ -125,6 +125,7 @@ def _once_up(outside: subprocess.Popen[bytes], log: Path) -> Machine:
             machine = Machine(pid=pid)
             is_up = machine.run("systemctl", "is-system-running", "--wait", check=False)
             if is_up.stdout.strip() in {"running", "degraded"}:
+                machine.run("systemctl", "log-target", "journal")  # until now its words went to us
                 return machine
         time.sleep(0.05)
     pytest.fail(f"systemd did not come up: {log.read_text(encoding='utf-8', errors='replace')[-2_000:]}", pytrace=False)
@@ -132,19 +133,19 @@ def _once_up(outside: subprocess.Popen[bytes], log: Path) -> Machine:
 
 def _first_process(outside: int) -> int | None:
     """Return the descendant that has become systemd, None before that."""
-    for pid in _children(outside):
-        name = Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip()
-        found = pid if name == "systemd" else _first_process(pid)
+    for pid in map(int, _told(outside, f"task/{outside}/children").split()):
+        found = pid if _told(pid, "comm").strip() == "systemd" else _first_process(pid)
         if found is not None:
             return found
     return None
 
 
-def _children(pid: int) -> list[int]:
+def _told(pid: int, name: str) -> str:
+    """Return what the kernel tells of a process, nothing of one that has ended."""
     try:
-        return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
-    except FileNotFoundError:
-        return []
+        return Path(f"/proc/{pid}/{name}").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _end(outside: subprocess.Popen[bytes]) -> None:

@@ -162,12 +162,23 @@ ATTEMPTS: dict[str, Callable[[str], None]] = {
     name.removeprefix("_"): attempt
     for name, attempt in list(globals().items())
     if name.startswith("_") and callable(attempt) and getattr(attempt, "__module__", "") == __name__
-    and name not in {"_checked", "_facts"}
+    and name not in {"_checked", "_facts", "_mounted"}
 }  # fmt: skip
+
+
+def _mounted(without: str) -> list[str]:
+    """Return where what is seen there may be written to ("ro"), or executed ("noexec")."""
+    seen = dict[str, str]()
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        _, _, _, _, place, options, *_ = line.split()
+        seen[place] = options  # a later one lies over an earlier one
+    return sorted(place for place, options in seen.items() if without not in options.split(","))
 
 
 def _facts() -> dict[str, object]:
     return {
+        "writable": _mounted("ro"),
+        "executable": _mounted("noexec"),
         "uid": os.getuid(),
         "users": int(Path("/proc/self/uid_map").read_text(encoding="ascii").split()[2]),
         "network": Path("/proc/self/ns/net").readlink().name,

@@ -1,40 +1,121 @@
-"""sacd-train@ under a real systemd: started by a request, below everything else, cut off from the world."""
+"""sacd-train@ under a real systemd: started by the daemon's request, and by nothing else."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from strategy.features import WINDOW
+from strategy.observation import N_OBSERVATION
 from tests.fakes.bundles import random_arrays
 from tests.systemd.accounts import Account
 from tests.systemd.booted import Machine
 from tests.training.retrainings import PRACTICE, files_of, put
-from strategy.observation import N_OBSERVATION
 
-_2024_MS = 1_704_067_200_000
-_HOUR_MS = 3_600_000
-SEEN_TO_MS = _2024_MS + (WINDOW - 1 + PRACTICE) * _HOUR_MS
+HOUR_MS = 3_600_000
+MARKET_BEGINS_MS = 1_704_067_200_000
+"""2024-01-01T00:00Z, where the simulated market begins."""
+SEEN_TO_MS = MARKET_BEGINS_MS + (WINDOW - 1 + PRACTICE) * HOUR_MS
+REGISTRY = "/var/lib/sacd/models"
 
 
-def test_x(machine: Machine) -> None:
-    import time
-    account = Account(machine=machine, name="learner")
-    name = put(Path(machine.path("/var/lib/sacd/models")), files_of(random_arrays(3, N_OBSERVATION), end_ms=SEEN_TO_MS))
-    machine.run("chown", "-R", "sacd:sacd", f"/var/lib/sacd/models/{name}")
-    link = machine.path("/var/lib/sacd/models/current")
-    link.unlink()
-    link.symlink_to(name)
-    account.configure(symbols=["BTC/USDT"], candles_per_second=300.0, workers=1, limit_hours=0.5)
-    account.start()
-    wanted = SEEN_TO_MS + 45 * 24 * _HOUR_MS
-    machine.until(lambda: account.status()["positions"]["BTC/USDT"]["last_candle_ms"] > wanted, "candles", account.unit)
-    t = time.monotonic()
-    print(account.sacd("retrain"))
-    machine.until(lambda: account.status()["models"]["retrain"]["outcome"] != "running", "an answer", "sacd-train@learner.service", 250)
-    print(time.monotonic() - t)
-    print(account.status()["models"])
-    print(machine.log("sacd-train@learner.service"))
-    print(machine.run("systemctl", "status", "sacd-train@learner.path", "sacd-train@learner.service", check=False).stdout)
-    print(machine.run("ls", "-laR", "/var/lib/sacd/learner/retrain", "/var/cache/sacd").stdout[:3000])
+@pytest.fixture(scope="module")
+def incumbent(machine: Machine) -> str:
+    """An ensemble whose recipe takes seconds, which serves in this machine from now on."""
+    registry = machine.path(REGISTRY)
+    name = put(registry, files_of(random_arrays(3, N_OBSERVATION), end_ms=SEEN_TO_MS))
+    machine.run("chown", "--recursive", "sacd:sacd", f"{REGISTRY}/{name}")
+    (registry / "current").unlink()
+    (registry / "current").symlink_to(name)
+    return name
+
+
+@pytest.fixture
+def account(machine: Machine, incumbent: str, request: pytest.FixtureRequest) -> Iterator[Account]:
+    """An account that trades with the incumbent."""
+    made = Account(machine=machine, name=request.node.name[5:21].replace("_", "-"))
+    made.configure(symbols=["BTC/USDT"], candles_per_second=300.0, workers=1)
+    made.start()
+    yield made
+    made.stop()
+
+
+def trainer(account: Account, kind: str = "service") -> str:
+    return f"sacd-train@{account.name}.{kind}"
+
+
+def retrain(account: Account, timeout_s: float) -> dict[str, Any]:
+    """Ask for a retraining and return what became of it."""
+    account.sacd("retrain")
+    asked = account.status()["models"]["retrain"]["request"]
+
+    def newest() -> dict[str, Any]:
+        found: dict[str, Any] = account.status()["models"]["retrain"]
+        return found
+
+    account.machine.until(lambda: newest()["outcome"] != "running", "an answer", trainer(account), timeout_s)
+    assert newest()["request"] == asked
+    return newest()
+
+
+def is_over(account: Account) -> bool:
+    return account.machine.show(trainer(account), "ActiveState")["ActiveState"] == "inactive"
+
+
+def test_every_request_starts_the_trainer_which_answers_as_the_user_of_the_service(account: Account) -> None:
+    machine, lately = account.machine, account.status()["positions"]["BTC/USDT"]["last_candle_ms"]
+    assert lately < SEEN_TO_MS, "the market has gone on too far for this test"
+    for _ in range(2):  # the second one shows that it is listened to again
+        told = retrain(account, 120.0)
+        assert (told["outcome"], told["reason"].split(";")[0]) == (
+            "kept",
+            "only 0 whole days of candles are unseen by both",
+        )
+        machine.until(lambda: is_over(account), "its end", trainer(account))
+        report = machine.path(f"{account.state}/retrain/work/{told['request']}/report.json")
+        assert json.loads(report.read_text(encoding="utf-8"))["request"] == told["request"]
+        assert report.stat().st_uid == int(machine.run("id", "--user", "sacd").stdout)
+    assert machine.show(trainer(account), "Result", "ExecMainStatus") == {"Result": "success", "ExecMainStatus": "0"}
+
+
+@pytest.mark.soak
+def test_a_whole_retraining_passes_the_sandbox(account: Account) -> None:
+    """Journal read, numba compiled, torch trained, both ensembles judged, the ledger written."""
+    ledger = account.machine.path(f"{REGISTRY}/trials.jsonl")
+    before = len(ledger.read_bytes().splitlines())
+    unseen_ms = SEEN_TO_MS + 45 * 24 * HOUR_MS
+    account.machine.until(
+        lambda: account.status()["positions"]["BTC/USDT"]["last_candle_ms"] > unseen_ms, "candles", account.unit
+    )
+    told = retrain(account, 280.0)
+    assert told["outcome"] in {"kept", "candidate"}, told
+    report = account.machine.path(f"{account.state}/retrain/work/{told['request']}/report.json")
+    found = json.loads(report.read_text(encoding="utf-8"))["report"]
+    assert found["members"] == 1
+    assert {check["name"] for check in found["gate"]} >= {"compatible", "better"}
+    assert len(ledger.read_bytes().splitlines()) > before
+
+
+def test_requests_are_heeded_as_long_as_the_daemon_lives(account: Account) -> None:
+    def state() -> str:
+        return account.machine.show(trainer(account, "path"), "ActiveState")["ActiveState"]
+
+    assert state() == "active"
+    account.stop()
+    account.machine.until(lambda: state() == "inactive", "its end", trainer(account, "path"))
+
+
+def test_a_trainer_that_cannot_begin_is_not_started_for_ever_and_a_person_is_told(account: Account) -> None:
+    machine = account.machine
+    machine.drop_in(trainer(account), "[Service]\nExecStart=\nExecStart=/usr/bin/false\n")
+    account.sacd("retrain")
+    path = trainer(account, "path")
+    machine.until(lambda: machine.show(path, "ActiveState")["ActiveState"] == "failed", "its end", trainer(account))
+    assert machine.show(path, "Result")["Result"] == "unit-start-limit-hit"
+    assert machine.log(trainer(account)).count("Main process exited, code=exited, status=203/EXEC") <= 10
+    alarm = f"sacd-alert@{path}.service"
+    machine.until(lambda: f"{path} has failed" in machine.log(alarm, "--priority=alert"), "an alarm", alarm)
+    assert Path(machine.path(f"{account.state}/retrain/request.json")).exists()
+    assert account.show("ActiveState") == "active"
