@@ -32,12 +32,14 @@ OPTIONAL_IN_DAEMON = frozenset({"pyarrow"})
 VENUE_ADAPTERS = frozenset({("daemon", "feed_ccxt"), ("daemon", "venue_ccxt"), ("training", "fetch_ccxt")})
 
 # Adapters beside the feeds and brokers, and the modules that may name concrete adapters: app and serving put the daemon
-# together, replay and trace put parts of it together for one command, status_text and models_text word what they return;
-# contenders and succession put one ensemble in another's place.
+# together, replay and trace put parts of it together for one command, status_text and models_text word what they
+# return; contenders and succession put one ensemble in another's place.
 SINGLE_ADAPTERS = frozenset(
     {"journal", "metrics", "http", "control", "terminal", "models", "mqtt", "notify", "retrain"}
 )
-WIRING = re.compile(r"(app|__main__|cli|commands?|contenders|models_text|replay|serving|status_text|succession|trace)(_\w+)?")
+WIRING = re.compile(
+    r"(app|__main__|cli|commands?|contenders|models_text|replay|serving|status_text|succession|trace)(_\w+)?"
+)
 JITTER = re.compile(r"app(_\w+)?|cli")
 SEAMS = {
     "feed_": frozenset({"instruments", "events", "close"}),

@@ -616,8 +616,13 @@ def test_slippage_is_held_against_the_cost_model_of_the_moment() -> None:
     metrics.publish(filled(Side.BUY, 100.1))  # 10 basis points worse than 100
     metrics.set_slippage(0.002)
     metrics.publish(filled(Side.BUY, 100.1))
-    total = value(scraped(metrics), "sacd_fill_excess_slippage_ratio_sum", side="buy")
-    assert total == pytest.approx((0.001 - 0.0005) + (0.001 - 0.002))
+    samples = scraped(metrics)
+    worse, better = (
+        value(samples, "sacd_fill_excess_slippage_quote_total", side="buy", than_model=name)
+        for name in ("worse", "better")
+    )
+    assert worse > 0.0
+    assert better == pytest.approx(2.0 * worse)  # 0.001 - 0.002 beside 0.001 - 0.0005
 
 
 def test_the_process_itself_is_measured() -> None:
