@@ -20,13 +20,15 @@ ALL = Row(
             height=6,
             runbook=("SacdDown", "SacdAbsent"),
             queries=[
-                Query(expr=f"up{{{JOB}}}", is_instant=True),
-                Query(expr=f"sacd_instance_info{{{JOB}}}", is_instant=True),
-                Query(expr=f"sacd_equity_quote{{{JOB}}}", is_instant=True),
-                Query(expr=f"sacd_drawdown_ratio{{{JOB}}}", is_instant=True),
+                Query(expr=f"max by (instance) (up{{{JOB}}})", is_instant=True),
                 Query(
-                    expr=f'sum without (state) (sacd_trading_state{{{JOB},state="reducing"}})'
-                    f' + 2 * sum without (state) (sacd_trading_state{{{JOB},state="halted"}})',
+                    expr=f"max by (instance, mode, source, timeframe) (sacd_instance_info{{{JOB}}})", is_instant=True
+                ),
+                Query(expr=f"max by (instance) (sacd_equity_quote{{{JOB}}})", is_instant=True),
+                Query(expr=f"max by (instance) (sacd_drawdown_ratio{{{JOB}}})", is_instant=True),
+                Query(
+                    expr=f'max by (instance) (sacd_trading_state{{{JOB},state="reducing"}})'
+                    f' + 2 * max by (instance) (sacd_trading_state{{{JOB},state="halted"}})',
                     is_instant=True,
                 ),
             ],

@@ -319,7 +319,8 @@ class Table(Panel):
     """What holds now, a row for each combination of labels.
 
     columns: those shown, from what they are called in the answer to their titles; the value of the first of several
-    queries is called "Value #A".  by: the title it is ordered by.
+    queries is called "Value #A".  by: the title it is ordered by.  Answers to several queries become one row where all
+    labels that they share agree, the name of the metric among them: `max by (label) (...)` drops it.
     """
 
     kind = "table"

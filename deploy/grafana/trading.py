@@ -32,7 +32,7 @@ NOW = Row(
         ),
         Stat(
             title="Buying",
-            shows="Whether anything forbids new exposure: a pause, a silent feed, a wrong clock, no way to the"
+            shows="Whether anything forbids new exposure: a halt, a pause, a silent feed, a wrong clock, no way to the"
             " exchange, or a market that has drifted away from the training candles. Selling is never forbidden.",
             good="Allowed.",
             otherwise="Look below at what forbids it, and since when.",
@@ -40,7 +40,10 @@ NOW = Row(
             height=4,
             runbook=("SacdPaused",),
             queries=[
-                Query(expr=f"max without (by) ({own('sacd_trading_restricted')})"),
+                Query(
+                    expr=f"clamp_max(max without (by) ({own('sacd_trading_restricted')}) + on (job, instance)"
+                    f" (1 - {own('sacd_trading_state', state='active')}), 1)"
+                ),
             ],
             names={"0": ("Allowed", "green"), "1": ("Forbidden", "orange")},
             is_filled=True,
@@ -202,11 +205,14 @@ HELD = Row(
             width=9,
             height=7,
             queries=[
-                Query(expr=symbols("sacd_position_base"), is_instant=True),
-                Query(expr=symbols("sacd_mark_price_quote"), is_instant=True),
-                Query(expr=_VALUE, is_instant=True),
-                Query(expr=symbols("sacd_exposure_ratio"), is_instant=True),
-                Query(expr=symbols("sacd_target_exposure_ratio"), is_instant=True),
+                Query(expr=f"max by (symbol) ({figure})", is_instant=True)
+                for figure in (
+                    symbols("sacd_position_base"),
+                    symbols("sacd_mark_price_quote"),
+                    _VALUE,
+                    symbols("sacd_exposure_ratio"),
+                    symbols("sacd_target_exposure_ratio"),
+                )
             ],
             columns={
                 "symbol": "Symbol",

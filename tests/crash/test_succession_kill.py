@@ -367,7 +367,8 @@ def test_an_account_that_was_killed_often_from_shadow_to_rollback_equals_one_tha
 def test_where_candles_do_not_wait_for_swaps_every_kill_leaves_a_journal_that_holds_together(
     nursery: SuccessionNursery, whole: Whole, tmp_path: Path
 ) -> None:
-    place = whole.moments[SWAPS[0]].place.copied(tmp_path)
+    # At a pace: as fast as they are taken, candles could end before anybody else has had a turn.
+    place = whole.moments[SWAPS[0]].place.copied(tmp_path, market={"candles_per_second": 150.0})
     for death in (
         Death(operation=3, side="before"),
         Death(point="linked"),

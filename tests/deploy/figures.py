@@ -15,7 +15,7 @@ NOTHING = "#2b2d33"
 """Colour of a place where there is nothing."""
 _SAME = 1e-9
 _TIMES = (
-    (1e-3, 1e-6, "µs"), (1.0, 1e-3, "ms"), (60.0, 1.0, "s"), (3_600.0, 60.0, "min"), (86_400.0, 3_600.0, "hours"),
+    (1e-3, 1e-6, "µs"), (1.0, 1e-3, "ms"), (60.0, 1.0, "s"), (3_600.0, 60.0, "mins"), (86_400.0, 3_600.0, "hours"),
     (604_800.0, 86_400.0, "days"), (31_536_000.0, 604_800.0, "weeks"), (math.inf, 31_536_000.0, "years"),
 )  # fmt: skip
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,11 @@ _PICTURES = {
         "Orders at the exchange (live accounts)",
         "Binance's hourly candles of 2021 and 2022 in three minutes, traded on paper by the ensemble that ships.",
     ),
-    "models": (watched, "", "A made-up market that turns: a candidate proves itself, takes over, and is taken back."),
+    "models": (
+        partial(watched, pace=5.0),
+        "",
+        "A made-up market that turns: a candidate proves itself, takes over, and is taken back.",
+    ),
 }
 
 

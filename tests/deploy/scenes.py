@@ -26,8 +26,6 @@ from tests.succession.swift import BEFORE, Swift
 
 PAPER, LIVE, GONE = "paper", "live", "gone"
 """Instances: two accounts, and one of which nothing is heard."""
-_PACE = 12.0
-"""Candle times a second: the ensembles need some three hundred for shadow, swap, watch and rollback."""
 _AFTER = 3_000
 """Candles after the market has turned: more than there is time for, so that the program does not come to its end."""
 
@@ -41,14 +39,17 @@ class Scene:
 
 
 @contextlib.contextmanager
-def watched(root: Path) -> Iterator[Scene]:
-    """Let both accounts live under the eyes of Prometheus until everything that can be seen has happened."""
+def watched(root: Path, pace: float = 12.0) -> Iterator[Scene]:
+    """Let both accounts live under the eyes of Prometheus until everything that can be seen has happened.
+
+    pace: candle times a second; the ensembles need some three hundred for shadow, swap, watch and rollback.
+    """
     ports = {PAPER: free_port(), LIVE: free_port(), GONE: free_port()}
     paper = _paper(root / "paper")
     with contextlib.ExitStack() as stack:
         prometheus = stack.enter_context(Prometheus(root, ports))
         started_s = _now_s()
-        stack.enter_context(_on_paper(paper, ports[PAPER]))
+        stack.enter_context(_on_paper(paper, ports[PAPER], pace))
         stack.enter_context(_live(root / "live", ports[LIVE]))
         asyncio.run(_direct(paper))
         for what, expr in _EVENTS.items():
@@ -118,9 +119,9 @@ def _paper(root: Path) -> Swift:
 
 
 @contextlib.contextmanager
-def _on_paper(place: Swift, port: int) -> Iterator[None]:
+def _on_paper(place: Swift, port: int, pace: float) -> Iterator[None]:
     config = place.configure(
-        market={"candles_per_second": _PACE},
+        market={"candles_per_second": pace},
         retrain={"every_hours": 1_000.0},
         journal={"backup_every_s": 10.0},
         http={"port": port},

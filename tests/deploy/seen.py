@@ -51,15 +51,21 @@ def series_of(panel: Mapping[str, Any], seen: Seen) -> list[Series]:
 
 
 def merged(answers: Sequence[Sequence[Answer]]) -> list[dict[str, float | str]]:
-    """Return the rows that Grafana's transformation `merge` makes: those whose common labels agree become one."""
+    """Return the rows that Grafana's transformation `merge` makes: those whose common labels agree become one.
+
+    The name of a metric is such a label: rows of two metrics stay apart.
+    """
     rows = list[dict[str, float | str]]()
     for number, own in enumerate(answers):
         value = f"Value #{chr(ord('A') + number)}" if len(answers) > 1 else "Value"
         for answer in own:
-            labels = {name: words for name, words in answer.labels.items() if name != "__name__"}
-            fitting = [row for row in rows if value not in row and all(row.get(k, v) == v for k, v in labels.items())]
+            fitting = [row for row in rows if value not in row and _agree(row, answer.labels)]
             row = fitting[0] if fitting else {}
             if not fitting:
                 rows.append(row)
-            row.update({**labels, value: answer.samples[-1][1]})
+            row.update({**answer.labels, value: answer.samples[-1][1]})
     return rows
+
+
+def _agree(row: Mapping[str, float | str], labels: Mapping[str, str]) -> bool:
+    return all(row.get(name, words) == words for name, words in labels.items())

@@ -247,7 +247,18 @@ def test_told_to_end_it_passes_that_on_and_waits_for_the_trainer(trainer: Traine
 def test_a_trainer_that_cannot_take_its_request_ends_the_loop(trainer: Trainer) -> None:
     trainer.ask()
     trainer.begin(python="echo no room; exit 5")
-    assert trainer.end() == (5, "no room\ntrainer: it ended with 5 and left the request where it was\n")
+    request = trainer.directory / "request.json"
+    assert trainer.end() == (5, f"no room\ntrainer: it ended with 5 and left {request} where it was\n")
+
+
+def test_a_failure_does_not_end_the_loop_when_the_next_request_is_there_already(trainer: Trainer) -> None:
+    trainer.ask()
+    trainer.begin(
+        python="""cd "$4" && echo x >>begun && [ "$(wc -l <begun)" -gt 1 ] && exec rm request.json
+        cp request.json next && mv next request.json; exit 1"""
+    )
+    until(lambda: not (trainer.directory / "request.json").exists(), "a second trainer")
+    assert trainer.end(signal.SIGTERM) == (0, "")
 
 
 def test_a_trainer_that_dies_at_work_does_not_end_the_loop(trainer: Trainer) -> None:

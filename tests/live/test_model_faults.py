@@ -1,6 +1,7 @@
 """Faults of the ensemble (rows 53 to 57 of docs/faults.md), before and inside the real daemon."""
 
 import hashlib
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_votes_that_are_no_numbers_hold_are_told_and_are_never_traded(rehearse: 
         house.so(lambda: len(house.entries("decision")) > 40, "candles are decided on all the same")
         assert {payload["why"] for payload in house.entries("decision") if payload["observation"]} == {"no_votes"}
         assert house.venue_orders() == []
-        assert life.end() == 0
+        assert life.kill(signal.SIGTERM) == 0
 
 
 def _thousandfold(_index: int, arrays: Arrays) -> None:

@@ -157,8 +157,8 @@ async def test_whatever_candle_a_life_ends_with_the_next_start_knows_all_of_it(
     checkpoint_every: int, whole: Whole, tmp_path: Path
 ) -> None:
     place = make_swift(tmp_path, journal={"checkpoint_every": checkpoint_every})
-    compared = await _found_after_each(place, lambda at: at % 31 == 0 or _is_close_to_a_change(whole.states, at))
-    assert compared >= 2 * 12
+    compared = await _found_after_each(place, lambda at: at % 53 == 0 or _is_close_to_a_change(whole.states, at))
+    assert compared >= 2 * 8
 
 
 @pytest.mark.soak
@@ -219,7 +219,11 @@ def damage(place: Swift, model: str) -> None:
     member.write_bytes(whole)
 
 
-@pytest.fixture(params=["dies", "stops"])
+EACH_WAY = pytest.mark.parametrize("copy", ["dies", "stops"], indirect=True)
+LOST_EITHER_WAY = pytest.mark.parametrize(("copy", "harm"), [("dies", remove), ("stops", damage)], indirect=["copy"])
+
+
+@pytest.fixture
 def copy(request: pytest.FixtureRequest, whole: Whole, tmp_path: Path) -> Callable[[int], Swift]:
     """Return what gives a copy of the life as it was after so many groups, ended in one way or the other."""
 
@@ -253,7 +257,7 @@ def lived(place: Swift, groups: int = 9) -> tuple[list[tuple[str, Mapping[str, A
 
 
 @pytest.mark.fault(53)
-@pytest.mark.parametrize("harm", [remove, damage])
+@LOST_EITHER_WAY
 def test_a_candidate_that_is_lost_while_nothing_runs_is_dropped_and_the_journal_says_why(
     harm: Callable[[Swift, str], None], copy: Callable[[int], Swift]
 ) -> None:
@@ -269,7 +273,7 @@ def test_a_candidate_that_is_lost_while_nothing_runs_is_dropped_and_the_journal_
 
 
 @pytest.mark.fault(53)
-@pytest.mark.parametrize("harm", [remove, damage])
+@LOST_EITHER_WAY
 def test_a_watch_whose_former_ensemble_is_lost_while_nothing_runs_ends_and_the_journal_says_why(
     harm: Callable[[Swift, str], None], copy: Callable[[int], Swift]
 ) -> None:
@@ -284,6 +288,7 @@ def test_a_watch_whose_former_ensemble_is_lost_while_nothing_runs_ends_and_the_j
 
 
 @pytest.mark.fault(53)
+@EACH_WAY
 def test_a_candidate_that_is_back_before_anybody_heeded_that_it_was_lost_is_dropped_with_the_reason(
     copy: Callable[[int], Swift], tmp_path: Path
 ) -> None:
@@ -301,6 +306,7 @@ def test_a_candidate_that_is_back_before_anybody_heeded_that_it_was_lost_is_drop
 
 
 # ---- what a person changed meanwhile ------------------------------------------------------------------------------
+@EACH_WAY
 def test_a_link_that_was_changed_while_nothing_ran_ends_the_shadow_of_the_other(
     copy: Callable[[int], Swift],
 ) -> None:
@@ -319,6 +325,7 @@ def test_a_link_that_was_changed_while_nothing_ran_ends_the_shadow_of_the_other(
     assert shadows == list(range(len(shadows)))
 
 
+@EACH_WAY
 def test_a_candidate_that_was_put_in_place_by_hand_while_nothing_ran_serves_and_is_in_shadow_no_more(
     copy: Callable[[int], Swift],
 ) -> None:
@@ -329,6 +336,7 @@ def test_a_candidate_that_was_put_in_place_by_hand_while_nothing_ran_serves_and_
     assert json.loads(state)["companion"]["life"]["candidate"] == ""
 
 
+@EACH_WAY
 def test_the_former_one_put_back_by_hand_in_a_watch_serves_unwatched(copy: Callable[[int], Swift]) -> None:
     place = copy(IN_WATCH)
     set_current(place.registry, place.incumbent)
@@ -338,7 +346,8 @@ def test_the_former_one_put_back_by_hand_in_a_watch_serves_unwatched(copy: Calla
     assert (companion["life"]["phase"], companion["life"]["previous"]) == (Phase.STEADY, place.candidate)
 
 
-@pytest.mark.parametrize("limit", [0.0, 0.01, 0.4])
+@EACH_WAY
+@pytest.mark.parametrize("limit", [0.01, 0.4])
 def test_another_drift_limit_than_before_counts_from_now_on_and_doubles_no_record(
     limit: float, copy: Callable[[int], Swift]
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_registry_is_made_once_and_left_alone_from_then_on(installed: Path, tm
     for name in ("usr/local/lib/sacd/models", "usr/local/lib/sysusers.d", "usr/local/lib/tmpfiles.d"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-a", installed / name, root / name], check=True)
+    (root / "etc").mkdir()
     _systemd("systemd-sysusers", f"--root={root}")
     _systemd("systemd-tmpfiles", f"--root={root}", "--create", "--prefix=/var/lib/sacd")
     registry = root / "var/lib/sacd/models"
@@ -184,7 +185,9 @@ def test_uninstall_waits_until_nothing_runs_any_more(installed: Path, tmp_path: 
         assert "still at work: sacd@paper.service" in refused.stderr
         machine.run("systemctl", "disable", "--now", "sacd@paper")
         machine.run("make", "-C", "/opt/checkout", "uninstall")
-        assert "sacd" not in machine.run("systemctl", "list-unit-files", "--no-legend").stdout
+        assert (
+            machine.run("systemctl", "list-unit-files", "--no-legend", "sacd@*", "sacd-*@*", check=False).stdout == ""
+        )
         assert machine.path("/etc/sacd/paper.toml").exists()
         assert machine.path("/var/lib/sacd/paper/paper-simulated.sqlite").exists()
         assert not machine.path("/usr/local/lib/sacd").exists()
