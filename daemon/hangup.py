@@ -7,8 +7,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-
-_ONLY = frozenset({signal.SIGHUP})
+from typing import Any
 
 
 class Hangup:
@@ -19,20 +18,21 @@ class Hangup:
         self._reload = reload
         self._end = end
         self._has_terminal = False
-        self._mask: set[int] = set()
+        self._after: Any = signal.SIG_DFL
 
     def listen(self) -> None:
         """Begin, and hear at once of what was held."""
         # nohup(1) has it ignored: whoever says so wants to outlive the terminal, and may still ask for a reload.
-        is_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        self._has_terminal = not is_nohup and is_on_terminal()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hear)
-        self._mask = set(signal.pthread_sigmask(signal.SIG_UNBLOCK, _ONLY))
+        before, loop = signal.getsignal(signal.SIGHUP), asyncio.get_running_loop()
+        self._has_terminal = before is not signal.SIG_IGN and is_on_terminal()
+        # Not through the loop, which would let it end the process once more when the loop is closed.
+        signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._hear))
+        was_held = signal.SIGHUP in signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        self._after = signal.SIG_IGN if was_held else before
 
     def leave(self) -> None:
-        """End: from here on it is held, or not, as it was before `listen`."""
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+        """End: where it was held before `listen` it is ignored from here on, until the process has ended."""
+        signal.signal(signal.SIGHUP, self._after)
 
     def _hear(self) -> None:
         if self._has_terminal and not is_on_terminal():

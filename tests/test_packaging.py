@@ -1,4 +1,4 @@
-"""What a fresh machine gets: locks, environments, the wheel, the unit, the make targets."""
+"""What a fresh machine gets: locks, environments, the wheel, the make targets."""
 
 import importlib.metadata
 import importlib.util
@@ -19,7 +19,7 @@ from tests.conftest import find_recorded
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
-LOCKS = ("runtime.txt", "build.txt", "dev.txt", "lock.txt")
+LOCKS = ("runtime.txt", "build.txt", "train.txt", "dev.txt", "lock.txt")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 PACKAGES = ("daemon", "strategy", "training")
 
@@ -95,9 +95,18 @@ def test_dev_lock_holds_the_extras_but_neither_torch_nor_cuda() -> None:
             assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), requirement
 
 
-def test_both_environments_hold_the_same_versions() -> None:
+def test_train_lock_holds_the_trainer_and_neither_torch_nor_what_tests_need() -> None:
+    locked = pins("train.txt")
+    for requirement in required("train"):
+        if requirement.name != "torch":
+            assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), requirement
+    assert [name for name in locked if CUDA.fullmatch(name)] == []
+    assert {"pytest", "hypothesis", "ruff", "mypy", "ray"} & set(locked) == set()
+
+
+def test_all_environments_hold_the_same_versions() -> None:
     dev = pins("dev.txt")
-    for lock in ("runtime.txt", "build.txt"):
+    for lock in ("runtime.txt", "build.txt", "train.txt"):
         assert {name: dev.get(name) for name in pins(lock)} == pins(lock)
 
 
@@ -166,7 +175,7 @@ def test_make_alone_lists_every_target() -> None:
     assert re.findall(r"^  make (\w+) +\S", listed, re.MULTILINE) == phony[1].split()
 
 
-@pytest.mark.parametrize("script", [".ci/run", "requirements/environment"])
+@pytest.mark.parametrize("script", [".ci/run", "requirements/environment", "systemd/install", "tests/systemd/boot"])
 def test_scripts_are_executable_and_stop_at_the_first_error(script: str) -> None:
     path = ROOT / script
     assert os.access(path, os.X_OK)
@@ -174,30 +183,7 @@ def test_scripts_are_executable_and_stop_at_the_first_error(script: str) -> None
     subprocess.run(["bash", "-n", path], check=True)
 
 
-# ---- service and monitoring ----
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """Return a copy of the unit whose program exists here, as systemd-analyze wants to see it."""
-    text = (ROOT / "systemd" / "sacd@.service").read_text(encoding="utf-8")
-    copy = tmp_path / "sacd@paper.service"
-    copy.write_text(text.replace("ExecStart=/opt/sacd/.venv/bin/sacd", "ExecStart=/bin/true"), encoding="utf-8")
-    return copy
-
-
-def test_systemd_finds_no_fault_in_the_unit(unit: Path) -> None:
-    run = subprocess.run(
-        [command("systemd-analyze"), "verify", "--man=no", unit], capture_output=True, text=True, check=False
-    )
-    about_ours = [line for line in run.stderr.splitlines() if "sacd" in line]
-    assert (run.returncode, about_ours) == (0, [])
-
-
-def test_the_unit_is_sandboxed_to_an_exposure_of_at_most_1_2(unit: Path) -> None:
-    analyze = [command("systemd-analyze"), "security", "--offline=yes", "--threshold=12", "--no-pager", unit]
-    run = subprocess.run(analyze, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-
-
+# ---- monitoring ----
 def test_prometheus_scrapes_the_port_the_default_configuration_listens_on() -> None:
     http = tomllib.loads((ROOT / "config.toml").read_text(encoding="utf-8"))["http"]
     scrape = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")

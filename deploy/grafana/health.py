@@ -77,7 +77,7 @@ ALL = Row(
             queries=[Query(expr=own("ALERTS"), is_instant=True)],
             columns={"alertname": "Alert", "alertstate": "State", "severity": "Severity", "symbol": "Symbol"},
             by="Alert",
-            none="none",
+            none="-",
             series=(
                 Series(name="Severity", names=_SEVERITY, cell={"type": "color-text"}),
                 Series(

@@ -160,7 +160,7 @@ MACHINE = Row(
     title="What it uses",
     panels=(
         Lines(
-            title="Memory",
+            title="Memory over time",
             shows="Memory that the process holds.",
             good="Level, between 100 and 300 MiB.",
             otherwise="It climbs for days: restart it, and report it.",

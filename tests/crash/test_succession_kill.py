@@ -369,16 +369,13 @@ def test_where_candles_do_not_wait_for_swaps_every_kill_leaves_a_journal_that_ho
 ) -> None:
     # At a pace: as fast as they are taken, candles could end before anybody else has had a turn.
     place = whole.moments[SWAPS[0]].place.copied(tmp_path, market={"candles_per_second": 150.0})
-    for death in (
-        Death(operation=3, side="before"),
-        Death(point="linked"),
-        Death(alarm_s=0.05),
-        Death(point="swapping"),
-        Death(point="linked"),
-        Death(alarm_s=0.05),
-    ):
-        code, _ = nursery.live(place, death=death, is_free=True)
-        assert code in KILLED
+    promotion = [Death(operation=3, side="before"), Death(point="linked"), Death(alarm_s=0.05)]
+    for death in promotion:
+        assert nursery.live(place, death=death, is_free=True)[0] in KILLED
+        check_one_serves(place)
+    # When the new one began to serve depends on the machine, and with it whether there is a regret.
+    for death in (Death(point="swapping"), Death(point="linked"), Death(alarm_s=0.05)):
+        assert nursery.live(place, death=death, is_free=True)[0] in {*KILLED, 0}
         check_one_serves(place)
     code, _ = nursery.live(place, is_free=True)
     assert code == 0

@@ -88,3 +88,16 @@ def legend(form: str, labels: Mapping[str, str]) -> str:
     if form == "__auto":
         return labels.get("__name__", "") or ", ".join(labels.values())
     return re.sub(r"{{ *(\w+) *}}", lambda name: labels.get(name[1], ""), form)
+
+
+def choices(
+    dashboard: Mapping[str, Any], name: str, prometheus: Prometheus, span: Span, instance: str
+) -> list[str] | None:
+    """Return what a dashboard offers to choose from above its panels, None where it has no such choice."""
+    for choice in dashboard["templating"]["list"]:
+        if choice["name"] == name:
+            asked = re.fullmatch(r"label_values\((.+), (\w+)\)", choice["query"]["query"])
+            assert asked is not None
+            selector = interpolated(asked[1], span, instance)
+            return sorted(prometheus.label_values(selector, asked[2], span.start_s, span.end_s))
+    return None

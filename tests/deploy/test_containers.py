@@ -13,6 +13,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from daemon.config import load_config
+from tests.deploy.commands import command
 from tests.deploy.images import DEPLOY, DOCKERFILES, ROOT, compose, environment, final, instructions, is_sent, sources
 
 FILES = {"paper": ("compose.yaml",), "live": ("compose.yaml", "compose.live.yaml")}
@@ -134,6 +135,23 @@ def test_prometheus_asks_the_daemon_by_the_name_that_it_answers_to() -> None:
     assert host in SERVICES
     assert json.loads(SERVICES["sacd"]["environment"]["SACD_HTTP__ALLOWED_HOSTS"]) == [host]
     assert environment(DOCKERFILES["sacd"])["SACD_HTTP__PORT"] == port
+
+
+def test_prometheus_takes_the_configuration_with_the_rules_as_they_are_mounted(tmp_path: Path) -> None:
+    for bind in SERVICES["prometheus"]["volumes"]:
+        if isinstance(bind, dict):
+            target = tmp_path / Path(bind["target"]).relative_to("/etc/prometheus")
+            target.symlink_to((DEPLOY / bind["source"]).resolve())
+    run = subprocess.run(
+        [command("promtool"), "check", "config", tmp_path / "prometheus.yml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert len(re.findall(r"SUCCESS: \d+ rules found", run.stdout)) == len(
+        list((DEPLOY / "prometheus" / "rules").iterdir())
+    )
 
 
 def test_grafana_asks_prometheus_and_finds_the_dashboards() -> None:

@@ -12,6 +12,8 @@ import pytest
 from tests.systemd.booted import booted
 from tests.systemd.installed import ROOT, install, make, service_python
 
+pytestmark = pytest.mark.timeout(900)  # packages may come from far away
+
 CHANGED = {
     ("daemon", "state_dir"): "/var/lib/sacd/paper",
     ("strategy", "model"): "/var/lib/sacd/models/current",
@@ -147,10 +149,11 @@ def _check_failure_changes_nothing(root: Path) -> None:
         ("PREFIX=/home/me/sacd", "PREFIX /home/me/sacd: services see nothing there; name another, such as /usr/local"),
         ("PREFIX=/opt/a b", "PREFIX /opt/a b: units cannot name it; use letters, digits, . _ - and /"),
         ("DESTDIR=root", "DESTDIR root: write a path from / on"),
+        ("DESTDIR=/a|b", "DESTDIR /a|b: use letters, digits, . _ - and /"),
         ("TRAIN=maybe", "TRAIN maybe: write yes or no"),
         ("PYTHON=/no/python", "PYTHON /no/python: it does not run; name one that does, such as /usr/bin/python3"),
     ],
-    ids=["relative-prefix", "hidden-prefix", "odd-prefix", "relative-destdir", "train", "python"],
+    ids=["relative-prefix", "hidden-prefix", "odd-prefix", "relative-destdir", "odd-destdir", "train", "python"],
 )
 def test_what_cannot_work_is_refused_before_anything_is_done(tmp_path: Path, argument: str, told: str) -> None:
     arguments = [f"DESTDIR={tmp_path}", f"PYTHON={service_python()}", argument]
@@ -175,7 +178,7 @@ def _hidden_python(folder: Path) -> Path:
 
 
 # ---- on a machine that runs ---------------------------------------------------------------------------------------
-def test_uninstall_waits_until_nothing_runs_any_more(installed: Path, tmp_path: Path) -> None:
+def test_programs_that_run_are_neither_replaced_nor_removed(installed: Path, tmp_path: Path) -> None:
     with booted(tmp_path / "machine", [installed], {ROOT: "/opt/checkout"}) as machine:
         machine.run("systemd-sysusers")
         machine.run("systemd-tmpfiles", "--create", "/usr/local/lib/tmpfiles.d/sacd.conf")
@@ -183,7 +186,15 @@ def test_uninstall_waits_until_nothing_runs_any_more(installed: Path, tmp_path: 
         refused = machine.run("make", "-C", "/opt/checkout", "uninstall", check=False)
         assert refused.returncode != 0
         assert "still at work: sacd@paper.service" in refused.stderr
+        trainer = "[Service]\nExecStart=/bin/sleep 600\n"
+        machine.path("/run/systemd/system/sacd-train@.service").write_text(trainer, encoding="utf-8")
+        machine.run("systemctl", "start", "sacd-train@paper")
+        refused = machine.run("make", "-C", "/opt/checkout", "install", f"PYTHON={service_python()}", check=False)
+        assert refused.returncode != 0
+        assert "a retraining is under way, by the programs that are to go" in refused.stderr
+        machine.run("systemctl", "stop", "sacd-train@paper")
         machine.run("systemctl", "disable", "--now", "sacd@paper")
+        machine.path("/run/systemd/system/sacd-train@.service").unlink()
         machine.run("make", "-C", "/opt/checkout", "uninstall")
         assert (
             machine.run("systemctl", "list-unit-files", "--no-legend", "sacd@*", "sacd-*@*", check=False).stdout == ""

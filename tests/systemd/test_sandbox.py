@@ -8,6 +8,8 @@ import pytest
 from tests.systemd.booted import Machine
 from tests.systemd.probed import probe, probe_freely
 
+pytestmark = pytest.mark.timeout(900)  # the first of them waits until all is installed
+
 DAEMON_PYTHON = "/usr/local/lib/sacd/run/bin/python"
 TRAINER_PYTHON = "/usr/local/lib/sacd/train/bin/python"
 SCHED_IDLE, IOPRIO_IDLE = 5, 3  # linux/sched.h, linux/ioprio.h

@@ -13,6 +13,8 @@ from tests.systemd.accounts import SACD, Account
 from tests.systemd.booted import Machine
 from tests.training.markets import history, write_table
 
+pytestmark = pytest.mark.timeout(900)  # the first of them waits until all is installed
+
 CONFIGURATION_WRONG = "78"
 SIGABRT = "6"
 
@@ -89,9 +91,30 @@ def test_a_wrong_configuration_is_told_to_a_person_and_not_tried_again(account: 
     assert f"told a person of {account.unit}: {loud[0]}" in machine.log(alarm)
 
 
+def test_systemd_finds_no_fault_in_what_was_installed(machine: Machine) -> None:
+    units = ("sacd@paper.service", "sacd-train@paper.path", "sacd-train@paper.service", "sacd-alert@x.service")
+    said = machine.run("systemd-analyze", "verify", "--man=no", *units)
+    assert [line for line in said.stderr.splitlines() if "sacd" in line] == []
+
+
 def test_the_registry_is_no_account(machine: Machine) -> None:
     assert machine.run("systemctl", "start", "sacd@models", check=False).returncode != 0
     assert machine.show("sacd@models", "AssertResult")["AssertResult"] == "no"
+
+
+# ---- while it runs ------------------------------------------------------------------------------------------------
+def test_a_reload_takes_a_configuration_whole_or_keeps_the_old_one(account: Account) -> None:
+    begin(account)
+    pid = account.show("MainPID")
+    account.configure(max_drawdown=0.11)
+    account.machine.run("systemctl", "reload", account.unit)
+    account.machine.until(lambda: '"event":"config_reloaded"' in account.log(), "the new configuration", account.unit)
+    assert "risk.max_drawdown 0.15 -> 0.11" in account.log()
+    account.configure(max_drawdown=11.0)
+    account.machine.run("systemctl", "reload", account.unit)
+    account.machine.until(lambda: '"event":"config_kept"' in account.log(), "a refusal", account.unit)
+    account.machine.until(lambda: "1 mistake" in account.show("StatusText"), "word of it", account.unit)
+    assert (account.show("ActiveState"), account.show("MainPID")) == ("active", pid)
 
 
 # ---- the end ------------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from tests.systemd.accounts import Account
 from tests.systemd.booted import Machine
 from tests.training.retrainings import PRACTICE, files_of, put
 
+pytestmark = pytest.mark.timeout(900)  # the first of them waits until all is installed
+
 HOUR_MS = 3_600_000
 MARKET_BEGINS_MS = 1_704_067_200_000
 """2024-01-01T00:00Z, where the simulated market begins."""
