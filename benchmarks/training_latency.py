@@ -37,7 +37,7 @@ _TARGET = 2.0
 _SHARE = 0.99
 _SETTLE_S = 3.0
 """Of each phase, before its decisions count: what the former one left to the disk and the caches is gone by then."""
-_PATIENCE_S = 120.0
+_PATIENCE_S = 240.0
 Launch = Callable[[list[str], Path], list[str]]
 IDLE, LIMITED, FREE = "idle", "training with limits", "training without limits"
 
@@ -332,7 +332,8 @@ def quantiles(phases: Phases) -> list[str]:
     for kind, seen in phases.items():
         lines[kind] = _totals(seen)
         lines[f"{kind}: until taken"] = [phase.samples.arrival_s for phase in seen]
-        lines[f"{kind}: commit"] = [phase.samples.write_s for phase in seen]
+        lines[f"{kind}: from there"] = [phase.samples.latency_s for phase in seen]
+        lines[f"{kind}: of it the commit"] = [phase.samples.write_s for phase in seen]
     return table(lines)
 
 

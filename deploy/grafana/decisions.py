@@ -46,12 +46,7 @@ NOW = Row(
             otherwise="None: the window of features is not full, or no candle came.",
             width=4,
             height=4,
-            queries=[
-                Query(
-                    expr=f"round(sum without (verdict, reason) (increase({_DUE}[$__range])))",
-                    is_instant=True,
-                )
-            ],
+            queries=[Query(expr=f"round(sum without (verdict, reason) (increase({_DUE}[$__range])))")],
             unit="short",
             decimals=0,
         ),
@@ -65,7 +60,7 @@ NOW = Row(
             height=4,
             runbook=("SacdNoVotes",),
             queries=[
-                Query(expr=f"round(increase({own('sacd_model_faults_total')}[$__range]))", is_instant=True),
+                Query(expr=f"round(increase({own('sacd_model_faults_total')}[$__range]))"),
             ],
             unit="short",
             decimals=0,
@@ -131,9 +126,9 @@ WANTED = Row(
             height=9,
             queries=[
                 Query(
-                    expr=f"sort_desc(round(sum without (verdict) (increase({_DUE}[$__range]))) > 0)",
+                    expr=f"round(sum without (verdict) (increase({_DUE}[$__range]))) > 0",
                     legend="{{reason}}",
-                    is_instant=True,
+                    is_falling=True,
                 )
             ],
             unit="short",
@@ -251,7 +246,7 @@ MARKET = Row(
             width=8,
             height=8,
             queries=[
-                Query(expr=f"sort_desc(topk(10, {own('sacd_feature_drift')}))", legend="{{feature}}", is_instant=True)
+                Query(expr=f"topk(10, {own('sacd_feature_drift')} > -Inf)", legend="{{feature}}", is_falling=True)
             ],
             unit="short",
             decimals=2,

@@ -20,16 +20,13 @@ ALL = Row(
             height=6,
             runbook=("SacdDown", "SacdAbsent"),
             queries=[
-                Query(expr=f"max by (instance) (up{{{JOB}}})", is_instant=True),
-                Query(
-                    expr=f"max by (instance, mode, source, timeframe) (sacd_instance_info{{{JOB}}})", is_instant=True
-                ),
-                Query(expr=f"max by (instance) (sacd_equity_quote{{{JOB}}})", is_instant=True),
-                Query(expr=f"max by (instance) (sacd_drawdown_ratio{{{JOB}}})", is_instant=True),
+                Query(expr=f"max by (instance) (up{{{JOB}}})"),
+                Query(expr=f"max by (instance, mode, source, timeframe) (sacd_instance_info{{{JOB}}})"),
+                Query(expr=f"max by (instance) (sacd_equity_quote{{{JOB}}})"),
+                Query(expr=f"max by (instance) (sacd_drawdown_ratio{{{JOB}}})"),
                 Query(
                     expr=f'max by (instance) (sacd_trading_state{{{JOB},state="reducing"}})'
-                    f' + 2 * max by (instance) (sacd_trading_state{{{JOB},state="halted"}})',
-                    is_instant=True,
+                    f' + 2 * max by (instance) (sacd_trading_state{{{JOB},state="halted"}})'
                 ),
             ],
             columns={
@@ -74,7 +71,7 @@ ALL = Row(
             otherwise="Each has an entry in the runbook.",
             width=10,
             height=6,
-            queries=[Query(expr=own("ALERTS"), is_instant=True)],
+            queries=[Query(expr=own("ALERTS"))],
             columns={"alertname": "Alert", "alertstate": "State", "severity": "Severity", "symbol": "Symbol"},
             by="Alert",
             none="-",
@@ -126,7 +123,7 @@ NOW = Row(
             width=3,
             height=4,
             runbook=("SacdRestarting",),
-            queries=[Query(expr=f"changes({process('process_start_time_seconds')}[$__range])", is_instant=True)],
+            queries=[Query(expr=f"changes({process('process_start_time_seconds')}[$__range])")],
             decimals=0,
             steps=((None, "green"), (1.0, "yellow"), (3.0, "red")),
         ),

@@ -255,12 +255,7 @@ MACHINE = Row(
             width=5,
             height=4,
             runbook=("SacdOutputDropped",),
-            queries=[
-                Query(
-                    expr=f"round(sum without (queue) (increase({own('sacd_dropped_total')}[$__range])))",
-                    is_instant=True,
-                )
-            ],
+            queries=[Query(expr=f"round(sum without (queue) (increase({own('sacd_dropped_total')}[$__range])))")],
             decimals=0,
             steps=((None, "green"), (1.0, "orange")),
         ),

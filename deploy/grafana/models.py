@@ -23,7 +23,7 @@ NOW = Row(
             " there is.",
             width=6,
             height=4,
-            queries=[Query(expr=own("sacd_model_info"), legend="{{id}}", is_instant=True)],
+            queries=[Query(expr=own("sacd_model_info"), legend="{{id}}")],
             steps=((None, "blue"),),
             shows_name=True,
         ),
@@ -186,7 +186,6 @@ COMPARISON = Row(
             unit="short",
             decimals=0,
             none="none is tried",
-            has_line=True,
         ),
         Stat(
             title="Lead per decision",
@@ -200,7 +199,6 @@ COMPARISON = Row(
             decimals=4,
             steps=((None, "orange"), (0.0, "green")),
             none="none is tried",
-            has_line=True,
         ),
     ),
 )
@@ -217,7 +215,7 @@ HISTORY = Row(
             width=6,
             height=5,
             runbook=("SacdRetrainFailed", "SacdRetrainFailing"),
-            queries=[Query(expr=own("sacd_retrains_total"), legend="{{outcome}}", is_instant=True)],
+            queries=[Query(expr=own("sacd_retrains_total"), legend="{{outcome}}")],
             decimals=0,
             least=0.0,
             series=(
@@ -235,7 +233,7 @@ HISTORY = Row(
             width=6,
             height=5,
             runbook=("SacdRolledBack",),
-            queries=[Query(expr=own("sacd_model_swaps_total"), legend="{{cause}}", is_instant=True)],
+            queries=[Query(expr=own("sacd_model_swaps_total"), legend="{{cause}}")],
             decimals=0,
             least=0.0,
             series=(

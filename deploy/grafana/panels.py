@@ -110,6 +110,7 @@ class Panel:
 
     kind: ClassVar[str]
     form: ClassVar[str] = "time_series"
+    is_over_time: ClassVar[bool] = False
 
     @property
     def description(self) -> str:
@@ -123,7 +124,10 @@ class Panel:
             "title": self.title,
             "description": self.description,
             "datasource": SOURCE,
-            "targets": [query.to_json(number, self.form) for number, query in enumerate(self.queries)],
+            "targets": [
+                query.to_json(number, self.form, is_instant=self._is_instant(), is_finite=not self.is_over_time)
+                for number, query in enumerate(self.queries)
+            ],
             "options": self._options(),
             "fieldConfig": {"defaults": self._defaults(), "overrides": [own.to_json() for own in self.series]},
             "transformations": self._transformations(),
@@ -144,6 +148,10 @@ class Panel:
     def _options(self) -> Json:
         """Return what the kind asks for."""
         raise NotImplementedError
+
+    def _is_instant(self) -> bool:
+        """Tell whether only what holds at the end of the span is asked for."""
+        return not self.is_over_time
 
     def _coloring(self) -> str:
         """Return where colours come from."""
@@ -171,6 +179,9 @@ class Stat(Panel):
     is_filled: bool = False
     shows_change: bool = False
     shows_name: bool = False
+
+    def _is_instant(self) -> bool:
+        return not self.has_line
 
     def _options(self) -> Json:
         return {
@@ -217,6 +228,7 @@ class Lines(Panel):
     """
 
     kind = "timeseries"
+    is_over_time = True
     drawn: str = "line"
     is_stepped: bool = False
     is_stacked: bool = False
@@ -262,6 +274,7 @@ class States(Panel):
     """What holds when, a row for each series. is_graded: colours go from green to red between `least` and `most`."""
 
     kind = "state-timeline"
+    is_over_time = True
     is_graded: bool = False
 
     def _options(self) -> Json:
@@ -286,6 +299,7 @@ class Heatmap(Panel):
     """How often which values came, over time: the buckets of a histogram."""
 
     kind = "heatmap"
+    is_over_time = True
     form = "heatmap"
 
     def _options(self) -> Json:

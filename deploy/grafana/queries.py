@@ -11,24 +11,29 @@ _CHOSEN = 'instance="$instance"'
 class Query:
     """One question to Prometheus.
 
-    legend: the name of each series, {{label}} for the value of a label.  is_instant: asked at the end of the span that
-    is looked at, and not over it.
+    legend: the name of each series, {{label}} for the value of a label.  is_falling: the largest is shown first.
     """
 
     expr: str
     legend: str = ""
-    is_instant: bool = False
+    is_falling: bool = False
 
-    def to_json(self, number: int, form: str) -> dict[str, Any]:
-        """Return it as a target of a panel. number: its place there.  form: time_series, table or heatmap."""
+    def to_json(self, number: int, form: str, *, is_instant: bool, is_finite: bool) -> dict[str, Any]:
+        """Return it as a target of a panel.
+
+        number: its place there.  form: time_series, table or heatmap.  is_instant: asked for the end of the span that
+        is looked at, and not over it.  is_finite: without what is NaN, because it is not known yet or there is none;
+        Grafana would show that as it stands.
+        """
+        expr = f"({self.expr}) > -Inf" if is_finite else self.expr
         return {
             "datasource": SOURCE,
             "editorMode": "code",
-            "expr": self.expr,
+            "expr": f"sort_desc({expr})" if self.is_falling else expr,
             "format": form,
-            "instant": self.is_instant,
+            "instant": is_instant,
             "legendFormat": self.legend or "__auto",
-            "range": not self.is_instant,
+            "range": not is_instant,
             "refId": chr(ord("A") + number),
         }
 

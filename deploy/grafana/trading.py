@@ -6,6 +6,8 @@ from deploy.grafana.panels import Gauges, Lines, Series, Stat, States, Table
 from deploy.grafana.queries import Query, over, own, share_of_limit, symbols
 
 _VALUE = f"{symbols('sacd_position_base')} * {symbols('sacd_mark_price_quote')}"
+# A figure is NaN until a start has recovered it, and a difference with NaN is none: `> -Inf` leaves such samples out.
+_TRADED = f"sum without (symbol, side) (increase({own('sacd_traded_quote_total')}[$__range]))"
 _USED = ((None, "green"), (0.5, "yellow"), (0.8, "orange"), (1.0, "red"))
 """Of a limit; from 0.8 on there is an alert."""
 _YES_NO = {"0": ("", "transparent"), "1": ("yes", "orange")}
@@ -205,7 +207,7 @@ HELD = Row(
             width=9,
             height=7,
             queries=[
-                Query(expr=f"max by (symbol) ({figure})", is_instant=True)
+                Query(expr=f"max by (symbol) ({figure})")
                 for figure in (
                     symbols("sacd_position_base"),
                     symbols("sacd_mark_price_quote"),
@@ -315,11 +317,11 @@ TRADES = Row(
             width=4,
             height=3,
             queries=[
+                # Slippage is NaN until a start has recovered it, and a difference with NaN is none.
                 Query(
                     expr=f"(sum without (symbol) (increase({own('sacd_fees_quote_total')}[$__range]))"
-                    f" + on (job, instance) delta({own('sacd_slippage_quote')}[$__range])) / on (job, instance)"
-                    f" sum without (symbol, side) (increase({own('sacd_traded_quote_total')}[$__range]))",
-                    is_instant=True,
+                    f" + on (job, instance) delta(({own('sacd_slippage_quote')} > -Inf)[$__range:]))"
+                    f" / on (job, instance) {_TRADED}"
                 )
             ],
             unit="percentunit",
@@ -361,12 +363,7 @@ TRADES = Row(
             otherwise="None for months although targets move: see what forbids buying.",
             width=4,
             height=3,
-            queries=[
-                Query(
-                    expr=f"round(sum without (symbol, side) (increase({own('sacd_fills_total')}[$__range])))",
-                    is_instant=True,
-                )
-            ],
+            queries=[Query(expr=f"round(sum without (symbol, side) (increase({own('sacd_fills_total')}[$__range])))")],
             unit="short",
             decimals=0,
         ),

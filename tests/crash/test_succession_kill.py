@@ -266,6 +266,7 @@ def test_killed_around_every_change_of_a_link_the_account_goes_on_as_if_nothing_
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1_800)
 @pytest.mark.fault(42)
 def test_killed_around_every_file_operation_the_account_goes_on_as_if_nothing_had_happened(
     swap: str, nursery: SuccessionNursery, whole: Whole, tmp_path: Path

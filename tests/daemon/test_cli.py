@@ -21,7 +21,7 @@ from tests.daemon.programs import SACD, Running, environment, sacd
 from tests.fakes.serving import BTC, ETH, Place, make_place, market_candles, write_bundle, write_csv
 
 PACED = {"candles_per_second": 40.0}
-VERBS = ["run", "check", "status", "pause", "resume", "flatten", "replay", "parity", "journal", "journal show",
+VERBS = ["run", "check", "status", "pause", "resume", "flatten", "reload", "replay", "parity", "journal", "journal show",
          "journal export", "journal verify", "models", "models list", "models show", "models promote",
          "models rollback", "models shadow", "models pin", "retrain"]  # fmt: skip
 HANDED_OVER = ["data", "train", "backtest", "evaluate"]
@@ -201,7 +201,7 @@ def test_the_journal_of_a_running_daemon_can_be_read(trading: tuple[Place, Runni
     assert sacd("replay", cwd=place.root).returncode == 0
 
 
-@pytest.mark.parametrize("verb", ["status", "pause", "resume", "flatten"])
+@pytest.mark.parametrize("verb", ["status", "pause", "resume", "flatten", "reload"])
 def test_asking_when_nothing_runs_says_how_to_start_it(place: Place, verb: str) -> None:
     done = sacd(verb, cwd=place.root)
     assert done.returncode == 1

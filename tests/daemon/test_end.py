@@ -3,24 +3,34 @@
 systemd waits 45 seconds (`TimeoutStopSec` in systemd/sacd@.service) and kills then.
 """
 
+import asyncio
+import io
 import re
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
+from rich.console import Console
 
 from daemon import journal_reader
+from daemon.app import App
+from daemon.config import load_config
+from daemon.live_settings import LiveSettings
 from daemon.models import set_current
 from tests.daemon.programs import SACD, Running, sacd
 from tests.daemon.test_hang_and_memory import listening
+from tests.fakes.clock import ManualClock
 from tests.fakes.serving import Place, make_place
 
 STOP_S = 45.0
 _PATCHED = """
-import asyncio, sys, time
-from daemon import app, journal, retrain_child
+import os, sys, time
+from daemon import journal, retrain_child
 {patch}
 from daemon.__main__ import main
 sys.argv = ["sacd", *sys.argv[1:]]
@@ -36,14 +46,10 @@ retrain_child.TrainerChild.__init__ = deaf
 _SLOW_JOURNAL = """
 commit = journal.SqliteJournal._commit
 def slow(self, group):
-    if any(append.records for append in group):
+    if os.path.exists("slow") and any(append.records for append in group):
         time.sleep(4.0)
     return commit(self, group)
-app_trade = app.App._trade
-async def trade(self, *arguments, **named):
-    journal.SqliteJournal._commit = slow
-    await app_trade(self, *arguments, **named)
-app.App._trade = trade
+journal.SqliteJournal._commit = slow
 """
 
 
@@ -103,6 +109,8 @@ def test_a_trainer_that_is_deaf_beside_a_journal_that_takes_seconds_for_each_com
     with patched(place, _DEAF_TRAINER, _SLOW_JOURNAL) as running:
         running.wait_for("candle", 2)
         trainers = training(place, running)
+        (place.root / "slow").touch()
+        running.wait_for("journal_slow")
         code, seconds, error = running.signal(signal.SIGTERM)
     assert (code, error) == (0, "")
     assert seconds < STOP_S - 10.0
@@ -130,3 +138,60 @@ def test_the_watchdog_is_fed_while_the_end_takes_its_time(place: Place) -> None:
     after = heard[heard.index("STOPPING=1\nSTATUS=ending") :]
     assert after.count("WATCHDOG=1") >= 6  # each second, for ten
     assert not any(message.startswith("READY=1") for message in after)
+
+
+# ---- live -------------------------------------------------------------------------------------------------------
+class Ending:
+    """Stands for engine, account and trainers of a live run: each takes as long to end as it may."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.ended: dict[str, float] = {}
+        self.trader: Any = None
+
+    async def run(self, _events: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def quiesce(self, running: "asyncio.Task[None]", beside: "Iterable[asyncio.Task[None]]") -> None:
+        for task in (running, *beside):
+            task.cancel()
+        await asyncio.wait({running})
+
+    async def stop(self, _reason: str) -> None:
+        self.ended["engine"] = self.clock.monotonic_s()
+
+    def account(self) -> Any:
+        async def end() -> None:
+            settings = LiveSettings(symbols=(), instance="", max_order_value=1.0, max_position_value=1.0)
+            await self.clock.sleep_s(settings.drain_s)
+            self.ended["account"] = self.clock.monotonic_s()
+
+        return SimpleNamespace(tasks=tuple, end=end)
+
+    def succession(self) -> Any:
+        async def end() -> None:
+            await self.clock.sleep_s(15.0)  # a launcher that is deaf, too
+            self.ended["trainer"] = self.clock.monotonic_s()
+
+        return SimpleNamespace(end=end)
+
+
+@pytest.mark.fault(44)
+async def test_a_trainer_ends_beside_what_is_settled_at_the_venue_and_not_after_it(place: Place) -> None:
+    clock = ManualClock()
+    app = App(load_config(place.config, {}), {}, Console(file=io.StringIO()), io.StringIO(), clock=clock)
+    ending = Ending(clock)
+    engine: Any = ending
+    metrics = SimpleNamespace(at_scrape=lambda _: None, observe_loop_lag=lambda _: None)
+    watchers: Any = SimpleNamespace(metrics=metrics, sinks=[], health=None)
+    events: Any = None
+    trading = asyncio.create_task(
+        app._trade(engine, events, watchers, ending.account(), beside=[], succession=ending.succession())
+    )
+    await clock.advance(1.0)
+    app._stopping.set()
+    await clock.advance(29.9)
+    assert ending.ended == {"trainer": 16.0}
+    await clock.advance(0.2)
+    await trading
+    assert ending.ended == {"trainer": 16.0, "account": 31.0, "engine": 31.0}

@@ -220,7 +220,7 @@ async def test_a_pin_keeps_a_watched_ensemble_until_it_is_let_go_and_its_watch_s
     await house.command("pin")
     await move(house, 0.9, 2)
     assert house.life.serving == better
-    await house.settle(3_600.0)
+    await house.settle(600.0)
     assert house.steps[-1] == "pinned"
     await house.command("pin", off=True)
     assert house.steps[-2:] == ["swapping", "serving"]

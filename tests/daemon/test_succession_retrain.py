@@ -27,6 +27,8 @@ from tests.fakes.trading import HOUR_MS
 
 LIMIT_S = 6.0 * 3_600.0
 """[retrain] limit_hours as shipped."""
+SHORT, SHORT_S = {"limit_hours": 0.1}, 360.0
+"""So short that looking once a second for as long takes no time."""
 
 
 @pytest.fixture
@@ -425,7 +427,7 @@ async def test_a_result_that_cannot_be_removed_is_told_once_and_ends_nothing(sit
 
 @pytest.mark.fault(58)
 async def test_a_directory_that_cannot_be_looked_into_is_told_once_and_ends_nothing(situation: Situation) -> None:
-    house = await asked(situation)
+    house = await asked(situation, retrain=SHORT)
     lock = house.directory / LOCK
     lock.unlink(missing_ok=True)
     lock.symlink_to("elsewhere")
@@ -436,8 +438,8 @@ async def test_a_directory_that_cannot_be_looked_into_is_told_once_and_ends_noth
     assert "cannot be looked into" in line["reason"]
     await house.candle()
     house = await house.again()  # nor does it keep anything from starting
-    await house.settle(LIMIT_S + 200.0)
-    assert newest(house).reason == "no result within 6 hours"
+    await house.settle(SHORT_S + 200.0)
+    assert newest(house).reason == "no result within 0.1 hours"
 
 
 # ---- a trainer that does not answer -----------------------------------------------------------------------------
@@ -466,14 +468,14 @@ async def test_a_trainer_that_dies_has_failed_with_its_last_words_and_the_schedu
 
 @pytest.mark.fault(58)
 async def test_a_trainer_that_hangs_is_ended_when_its_time_is_over(situation: Situation) -> None:
-    house = await asked(situation)
+    house = await asked(situation, retrain=SHORT)
     (trainer,) = situation.trainers
-    await house.settle(LIMIT_S + 100.0)
+    await house.settle(SHORT_S + 100.0)
     assert not trainer.is_stopped  # it ends itself first
     assert house.life.is_retraining
     await house.settle(30.0)
     assert trainer.is_stopped
-    assert (newest(house).outcome, newest(house).reason) == (Outcome.FAILED, "no result within 6 hours")
+    assert (newest(house).outcome, newest(house).reason) == (Outcome.FAILED, "no result within 0.1 hours")
     await trades_on(house)
 
 

@@ -33,14 +33,16 @@ class Question:
     expr: str
     is_instant: bool
 
-    def ask(self, prometheus: Prometheus, span: Span, instance: str) -> list[Answer]:
-        """Return all series that have data."""
+    def answers(self, prometheus: Prometheus, span: Span, instance: str) -> list[Answer]:
+        """Return all series, also those without a finite value."""
         expr = interpolated(self.expr, span, instance)
         if self.is_instant:
-            answers = prometheus.instant(expr, span.end_s)
-        else:
-            answers = prometheus.over(expr, span.start_s, span.end_s, span.step_s)
-        return [answer for answer in answers if answer.finite]
+            return prometheus.instant(expr, span.end_s)
+        return prometheus.over(expr, span.start_s, span.end_s, span.step_s)
+
+    def ask(self, prometheus: Prometheus, span: Span, instance: str) -> list[Answer]:
+        """Return all series that have data."""
+        return [answer for answer in self.answers(prometheus, span, instance) if answer.finite]
 
 
 def interpolated(text: str, span: Span, instance: str) -> str:

@@ -53,8 +53,8 @@ def watched(root: Path, pace: float = 12.0) -> Iterator[Scene]:
         stack.enter_context(_live(root / "live", ports[LIVE]))
         asyncio.run(_direct(paper))
         for what, expr in _EVENTS.items():
-            prometheus.until(partial(_holds, prometheus, expr), what, 150.0)
-        yield _seen(prometheus, started_s)
+            prometheus.until(partial(_holds, prometheus, expr), what, 400.0)
+        yield _seen(prometheus, started_s, PAPER, LIVE)
 
 
 _EVENTS: Mapping[str, str] = {
@@ -77,7 +77,7 @@ def recorded(root: Path) -> Iterator[Scene]:
         stack.enter_context(Running(_recorded_config(root, port)))
         newest = f'sacd_last_candle_timestamp_seconds{{instance="{PAPER}"}} > {_ENOUGH_S}'
         prometheus.until(partial(_holds, prometheus, newest), "the end of the candles", 600.0)
-        yield _seen(prometheus, started_s)
+        yield _seen(prometheus, started_s, PAPER)
 
 
 _ENOUGH_S = round(datetime(2022, 12, 20, tzinfo=UTC).timestamp())
@@ -105,11 +105,22 @@ def _holds(prometheus: Prometheus, expr: str) -> bool:
     return bool(prometheus.instant(expr, _now_s()))
 
 
-def _seen(prometheus: Prometheus, started_s: float) -> Scene:
-    """Return what there is to see, once Prometheus has scraped and its rules have looked at what happened last."""
-    end_s = _now_s() + 3.0 * SCRAPE_S
-    prometheus.until(lambda: _now_s() > end_s, "the next scrapes", 60.0)
-    return Scene(prometheus=prometheus, span=Span(start_s=started_s, end_s=end_s - SCRAPE_S))
+def _seen(prometheus: Prometheus, started_s: float, *instances: str) -> Scene:
+    """Return what there is to see, once scrapes and rules have taken in what happened last.
+
+    It ends at a moment at which all answered: on a busy machine a scrape may be late, and what is not scraped is stale.
+    """
+    settled_s = _now_s() + 3.0 * SCRAPE_S
+    prometheus.until(lambda: _now_s() > settled_s, "the next scrapes", 60.0)
+    moments = list[float]()
+
+    def all_answer() -> bool:
+        moments.append(_now_s())
+        up = prometheus.instant(f'sum(up{{instance=~"{"|".join(instances)}"}})', moments[-1])
+        return [answer.samples[-1][1] for answer in up] == [len(instances)]
+
+    prometheus.until(all_answer, f"{' and '.join(instances)} answer", 60.0)
+    return Scene(prometheus=prometheus, span=Span(start_s=started_s, end_s=moments[-1]))
 
 
 def _paper(root: Path) -> Swift:
@@ -135,7 +146,7 @@ def _on_paper(place: Swift, port: int, pace: float) -> Iterator[None]:
 @contextlib.contextmanager
 def _live(root: Path, port: int) -> Iterator[None]:
     root.mkdir()
-    limits = {"max_drawdown": 0.01, "halt_cooldown": 5}
+    limits = {"max_drawdown": 0.005, "halt_cooldown": 5}
     with House(root, http={"port": port}, risk=limits) as house, Nursery() as nursery:
         life = house.live(nursery)
         yield

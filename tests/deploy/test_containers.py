@@ -117,6 +117,13 @@ def test_images_of_others_are_named_by_their_full_version() -> None:
     assert [image for image in images if not re.search(r":v?\d+\.\d+\.\d+(-\w+)*$", image)] == []
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_our_images_are_made_and_never_fetched(name: str) -> None:
+    assert SERVICES[name]["pull_policy"] == "build"
+    place = (DEPLOY / SERVICES[name]["build"]["context"]).resolve()
+    assert place / SERVICES[name]["build"]["dockerfile"] == DOCKERFILES[name]
+
+
 def test_no_password_stands_in_a_compose_file() -> None:
     for service in LIVE["services"].values():
         for name, value in service.get("environment", {}).items():
@@ -190,13 +197,12 @@ def test_the_configuration_in_the_container_is_the_committed_one_in_other_places
 # ---- the images ----
 @pytest.mark.parametrize("name", OURS)
 def test_what_an_image_copies_is_here_and_reaches_the_engine(name: str) -> None:
-    tracked = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.split()
     for source in sources(DOCKERFILES[name]):
-        inside = [path for path in tracked if path == source or path.startswith(f"{source}/")]
-        assert inside, source
-        assert [path for path in inside if not is_sent(path)] == []
+        place = ROOT / source
+        inside = [path.relative_to(ROOT) for path in (place, *place.rglob("*")) if path.is_file()]
+        kept = [path for path in inside if not any(part.startswith((".", "__pycache__")) for part in path.parts)]
+        assert kept, source
+        assert [path for path in kept if not is_sent(str(path))] == []
 
 
 @pytest.mark.parametrize(

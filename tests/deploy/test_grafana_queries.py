@@ -70,6 +70,16 @@ def _without_data(scene: Scene) -> Iterator[str]:
                 yield f"{question.where}: has data on paper, and must not be excused by: {ONLY_LIVE[question.where]}"
             if question.where in ONLY_LIVE and not question.ask(scene.prometheus, scene.span, LIVE):
                 yield f"{question.where}: no data at the venue either: {question.expr}"
+            if question.is_instant and not _is_finite(question, scene):
+                yield f"{question.where}: shows NaN: {question.expr}"
+
+
+def _is_finite(question: Question, scene: Scene) -> bool:
+    """Tell whether all that stands there as a figure is one."""
+    answers = [
+        answer for instance in (PAPER, LIVE) for answer in question.answers(scene.prometheus, scene.span, instance)
+    ]
+    return all(answer.finite for answer in answers)
 
 
 def _offered(scene: Scene, name: str) -> Iterator[str]:
@@ -86,8 +96,9 @@ def _accounts(scene: Scene) -> list[dict[str, float | str]]:
     asked = [question for question in questions(board) if "All accounts" in question.where]
     answers = [question.ask(scene.prometheus, scene.span, PAPER) for question in asked]
     rows = sorted(merged(answers), key=lambda row: row["instance"])
-    assert all({"Value #C", "Value #D", "Value #E"} <= row.keys() for row in rows if row["instance"] != GONE)
-    return [{k: v for k, v in row.items() if k not in {"Value #B", "Value #C", "Value #D", "Value #E"}} for row in rows]
+    figures = {"Value #B", "Value #C", "Value #D", "Value #E"}
+    assert [(row["instance"], figures - row.keys()) for row in rows] == [(GONE, figures), (LIVE, set()), (PAPER, set())]
+    return [{name: value for name, value in row.items() if name not in figures} for row in rows]
 
 
 def _swaps(prometheus: Prometheus, scene: Scene) -> dict[str, int]:

@@ -65,6 +65,7 @@ def _live(asked: Mapping[str, Any]) -> int:
             overrides=armed.overrides,
             accept_recovery=asked["accept_recovery"],
             clock=clock,
+            path=path,
         )
         return run_until_done(app.run)
 

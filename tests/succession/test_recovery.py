@@ -162,6 +162,7 @@ async def test_whatever_candle_a_life_ends_with_the_next_start_knows_all_of_it(
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("checkpoint_every", [100_000, 37, 8], ids=["no checkpoint", "some", "many"])
 async def test_whatever_candle_of_all_a_life_ends_with_the_next_start_knows_all_of_it(
     checkpoint_every: int, tmp_path: Path

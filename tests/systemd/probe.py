@@ -11,6 +11,7 @@ import errno
 import json
 import mmap
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -180,6 +181,7 @@ def _facts() -> dict[str, object]:
         "writable": _mounted("ro"),
         "executable": _mounted("noexec"),
         "uid": os.getuid(),
+        "limits": [resource.getrlimit(limit) for limit in (resource.RLIMIT_CORE, resource.RLIMIT_NOFILE)],
         "users": int(Path("/proc/self/uid_map").read_text(encoding="ascii").split()[2]),
         "network": Path("/proc/self/ns/net").readlink().name,
         "nice": os.getpriority(os.PRIO_PROCESS, 0),

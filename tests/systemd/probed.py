@@ -15,12 +15,17 @@ def put_probe(machine: Machine) -> None:
     machine.path(_PROBE).write_text(Path(__file__).with_name("probe.py").read_text(encoding="utf-8"), encoding="utf-8")
 
 
-def probe(machine: Machine, unit: str, python: str, out: str, attempts: Iterable[str]) -> Mapping[str, Any]:
-    """Return what came of `attempts` under the restrictions of `unit`, whose state is at `out` afterwards."""
+def probe(
+    machine: Machine, unit: str, python: str, out: str, attempts: Iterable[str], changes: str = ""
+) -> Mapping[str, Any]:
+    """Return what came of `attempts` under the restrictions of `unit`, with `changes` of a person to its [Service].
+
+    out: a directory that it may write to.
+    """
     put_probe(machine)
     command = " ".join((python, "-B", _PROBE, f"{out}/probe.json", *attempts))
-    changes = f"Type=exec\nWatchdogSec=0\nRestart=no\nExecStart=\nExecStart={command}\n"
-    machine.drop_in(unit, f"[Unit]\nOnFailure=\n[Service]\n{changes}")
+    ours = f"Type=exec\nWatchdogSec=0\nRestart=no\nExecStart=\nExecStart={command}"
+    machine.drop_in(unit, f"[Unit]\nOnFailure=\n[Service]\n{ours}\n{changes}\n")
     machine.run("systemctl", "start", unit)
     machine.until(lambda: machine.show(unit, "ActiveState")["ActiveState"] in {"inactive", "failed"}, "its end", unit)
     return _read(machine, unit, out)

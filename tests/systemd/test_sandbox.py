@@ -141,6 +141,11 @@ def test_the_daemon_runs_as_a_user_of_its_own_among_no_others(place: Machine, da
     assert daemon["users"] == 1  # that its name space knows: itself and root, one line each
 
 
+@pytest.mark.parametrize("who", ["daemon", "trainer"])
+def test_neither_dumps_its_memory_nor_opens_files_without_end(who: str, request: pytest.FixtureRequest) -> None:
+    assert request.getfixturevalue(who)["limits"] == [[0, 0], [4096, 4096]]
+
+
 def paths_of(place: Machine, unit: str, name: str) -> set[str]:
     """Return what a unit names there, as systemd has read it."""
     return {path.removeprefix("-") for path in place.show(unit, name)[name].split()}
@@ -171,6 +176,21 @@ def test_nothing_else_may_be_executed_than_what_was_installed(
 
 def test_the_keys_reach_the_daemon_in_a_file_that_it_trusts(daemon: Mapping[str, Any]) -> None:
     assert (daemon["credential=exchange.toml"], daemon["trusted=exchange.toml"]) == ("done", "done")
+
+
+def test_keys_may_lie_there_encrypted(place: Machine) -> None:
+    place.run("install", "-d", "-m", "700", "/etc/credstore.encrypted", "/var/lib/sacd/sealed")
+    place.run("chown", "sacd:sacd", "/var/lib/sacd/sealed")
+    place.run(
+        *("systemd-creds", "encrypt", "--with-key=host", "--name=exchange.toml", "-"),
+        "/etc/credstore.encrypted/sacd-sealed.toml",
+        given='apiKey = "canary"\nsecret = "canary"\n',
+    )
+    assert b"canary" not in place.path("/etc/credstore.encrypted/sacd-sealed.toml").read_bytes()
+    sealed = "LoadCredential=\nLoadCredentialEncrypted=exchange.toml:sacd-sealed.toml"
+    wanted = ("credential=exchange.toml", "trusted=exchange.toml")
+    found = probe(place, "sacd@sealed.service", DAEMON_PYTHON, "/var/lib/sacd/sealed", wanted, sealed)
+    assert [found[attempt] for attempt in wanted] == ["done", "done"]
 
 
 def test_the_trainer_may_do_what_it_lives_by(trainer: Mapping[str, Any]) -> None:

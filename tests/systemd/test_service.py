@@ -50,6 +50,8 @@ def test_what_was_installed_trades_with_nothing_else_done(machine: Machine) -> N
     account.start()
     assert (account.show("ActiveState"), account.show("StatusText")) == ("active", "trading")
     machine.until(lambda: decisions(account) > 0, "a first decision", account.unit)
+    by_root = machine.run(SACD, "status", "--json", "--config", account.config).stdout
+    assert json.loads(by_root)["instance"] == "paper"
     machine.run("systemctl", "stop", account.unit)
 
 

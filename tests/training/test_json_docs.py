@@ -14,7 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon import checks, cli, journal_reader, parity
+from daemon.app_reload import reload_json
 from daemon.app_status import Account, status
+from daemon.events import ReloadOutcome
 from daemon.fold import Difference
 from daemon.journal import SqliteJournal
 from daemon.model_life import Outcome
@@ -28,6 +30,7 @@ from tests.daemon.test_app_status import Asked
 from tests.daemon.test_execution import many, stop
 from tests.daemon.test_journal_candles import RUN, groups
 from tests.daemon.test_journal_candles import write as write_journal
+from tests.fakes import events
 from tests.fakes import model_steps as steps
 from tests.fakes.binance import walk
 from tests.fakes.clock import ManualClock
@@ -272,6 +275,14 @@ def test_commands(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "_ask", lambda _, asked: {"effect": asked})
     title = "sacd pause --json, sacd resume --json, sacd flatten --json"
     assert_documented(title, told_by(verb, "--json"))
+
+
+@pytest.mark.parametrize("outcome", [ReloadOutcome.TAKEN, ReloadOutcome.NEEDS_RESTART])
+def test_reload(outcome: ReloadOutcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_ask", lambda *_: reload_json(events.reloaded(outcome)))
+    code = 0 if outcome is ReloadOutcome.TAKEN else 3
+    both = [reload_json(events.reloaded(other)) for other in ReloadOutcome]
+    assert_documented("sacd reload --json", told_by("reload", "--json", code=code), *both)
 
 
 def test_check(monkeypatch: pytest.MonkeyPatch, configured: Path) -> None:
