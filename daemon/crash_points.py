@@ -5,6 +5,7 @@ Each name stands in the code right where the danger is, so that moving the code 
 
 from collections.abc import Callable
 
+OF_ENSEMBLES = ("requested", "shadowing", "swapping", "linked", "serving")
 NAMES = (
     "decided",
     "intent_committed",
@@ -15,11 +16,7 @@ NAMES = (
     "stop_placed",
     "migration",
     "backup",
-    "requested",
-    "shadowing",
-    "swapping",
-    "linked",
-    "serving",
+    *OF_ENSEMBLES,
 )
 """After the decision, before it is on disk; on disk, before the request; request sent, before the reply; replied,
 before that is on disk; fill received, before it is on disk; entry filled and on disk, before its stop is sent; stop

@@ -21,8 +21,8 @@ from tests.daemon.programs import SACD, Running, environment, sacd
 from tests.fakes.serving import BTC, ETH, Place, make_place, market_candles, write_bundle, write_csv
 
 PACED = {"candles_per_second": 40.0}
-VERBS = ["run", "check", "status", "pause", "resume", "flatten", "reload", "replay", "parity", "journal", "journal show",
-         "journal export", "journal verify", "models", "models list", "models show", "models promote",
+VERBS = ["run", "check", "status", "pause", "resume", "flatten", "reload", "replay", "parity", "journal",
+         "journal show", "journal export", "journal verify", "models", "models list", "models show", "models promote",
          "models rollback", "models shadow", "models pin", "retrain"]  # fmt: skip
 HANDED_OVER = ["data", "train", "backtest", "evaluate"]
 

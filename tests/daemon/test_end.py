@@ -73,7 +73,8 @@ def training(place: Place, running: Running) -> list[psutil.Process]:
     while not any("deaf" in found.read_text("utf-8") for found in log.parent.glob("*.log")):
         assert time.monotonic() < end_s
         time.sleep(0.05)
-    return psutil.Process(running.process.pid).children(recursive=True)
+    trainers: list[psutil.Process] = psutil.Process(running.process.pid).children(recursive=True)
+    return trainers
 
 
 def stop_reasons(place: Place) -> list[str]:

@@ -37,7 +37,8 @@ class SilentVenue:
         self.calls: dict[str, Callable[[str], str]] = {}
 
     async def _do(self, what: str, symbol: str, timeout_s: float | None = None) -> None:
-        match self.calls.get(what, lambda _symbol: "silent" if timeout_s else "answer")(symbol):
+        behaves = self.calls.get(what)
+        match behaves(symbol) if behaves else "silent" if timeout_s else "answer":
             case "silent":
                 assert timeout_s is not None
                 await self._clock.sleep_s(timeout_s)

@@ -163,6 +163,7 @@ async def test_an_answer_comes_behind_what_was_asked_before_and_leaves_nothing_o
     journal: SqliteJournal, path: Path
 ) -> None:
     await journal.append([fill(1)])
+    await journal.answer()  # what is told of the first commit has been told, then
     commits: list[float] = []
     journal.commit_seconds = commits.append
     slow = threading.Event()

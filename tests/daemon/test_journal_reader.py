@@ -113,7 +113,7 @@ def test_reading_what_is_not_there_names_path_and_remedy(path: Path) -> None:
 
 def test_an_unknown_kind_is_refused_when_reading(path: Path) -> None:
     write(path, 1)
-    with pytest.raises(DataError, match="no journal kind 'kline': one of bundle, candle"):
+    with pytest.raises(DataError, match="no journal kind 'kline': one of candle, checkpoint"):
         list(read(path, kinds=["kline"]))
     with pytest.raises(DataError, match="no journal kind 'kline'"):
         last_of_kind(path, "kline")

@@ -124,7 +124,7 @@ def test_another_level_holds_at_once_for_both_sources_and_for_loggers_that_are_t
     ours, theirs = structlog.get_logger(), logging.getLogger("aiohttp.client")
     bound = ours.bind(part="x")
     for level in ("error", "debug"):
-        logs.set_level(level)  # type: ignore[arg-type]
+        logs.set_level(level)
         for logger in (ours, theirs):
             logger.debug("low")
             logger.error("high")

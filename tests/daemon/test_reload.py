@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,7 @@ def place(tmp_path: Path) -> Place:
     return make_place(tmp_path)
 
 
-def config_of(place: Place, **sections: Mapping[str, Any]) -> Config:
+def config_of(place: Place, **sections: Any) -> Config:
     return load_config(place.configure(**sections), {})
 
 
@@ -497,3 +498,33 @@ async def test_a_shorter_patience_with_a_silent_feed_holds_within_seconds() -> N
 
 def rig_record(_setup: Setup) -> Record:
     return Record(kind="run", payload={})
+
+
+# ---- the document -----------------------------------------------------------------------------------------------
+def documented() -> dict[str, tuple[str, str]]:
+    """Return default and mark of every key in docs/configure.md."""
+    found, section = dict[str, tuple[str, str]](), ""
+    for line in (ROOT / "docs" / "configure.md").read_text("utf-8").splitlines():
+        if line.startswith("### ["):
+            section = line.removeprefix("### [").removesuffix("]")
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if section and cells and cells[0].startswith("`"):
+            key = section if section == "instruments" else f"{section}.{cells[0].strip('`')}"
+            assert key not in found
+            found[key] = (cells[1].strip("`"), cells[-1])
+    return found
+
+
+def test_the_document_has_every_key_once_with_its_default_and_whether_it_may_change() -> None:
+    config = Config.model_validate({}, context=Path("/"))
+    known = dict(values(config))
+    table = documented()
+    assert set(table) == set(known)
+    assert {key: mark for key, (_, mark) in table.items()} == {
+        key: "**yes**" if may_change(key) else "*restart*" for key in known
+    }
+    for key, (default, _) in table.items():
+        if key != "instruments":
+            value = tomllib.loads(f"x = {default}")["x"]
+            expected = "" if known[key] is None else known[key]
+            assert value == (expected if not isinstance(expected, str) else expected.removeprefix("/")), key

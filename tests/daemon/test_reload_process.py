@@ -70,7 +70,7 @@ def patched(place: Place, patch: str, **environ: str) -> Running:
     return Running(place.config, command=[SACD[0], "-c", _PATCHED.format(patch=patch), "run"], **environ)
 
 
-def configure(place: Place, **changes: Mapping[str, Any]) -> None:
+def configure(place: Place, **changes: Any) -> None:
     place.configure(**{"market": PACED, **changes})
 
 

@@ -54,6 +54,10 @@ def watched(root: Path, pace: float = 12.0) -> Iterator[Scene]:
         asyncio.run(_direct(paper))
         for what, expr in _EVENTS.items():
             prometheus.until(partial(_holds, prometheus, expr), what, 400.0)
+        # Once more, so that a comparison goes on while somebody looks.
+        asyncio.run(_try_candidate(paper))
+        compared = f'sacd_shadow_decisions{{instance="{PAPER}"}} > 0'
+        prometheus.until(partial(_holds, prometheus, compared), "the candidate is compared again", 400.0)
         yield _seen(prometheus, started_s, PAPER, LIVE)
 
 
@@ -155,9 +159,16 @@ def _live(root: Path, port: int) -> Iterator[None]:
 
 async def _direct(place: Swift) -> None:
     """Ask the account on paper for a retraining, and to try the candidate."""
-    socket = place.root / "var.sock"
-    await _ask(socket, "retrain", {})
-    await _ask(socket, "shadow", {"model": place.candidate})
+    await _ask(_socket(place), "retrain", {})
+    await _try_candidate(place)
+
+
+async def _try_candidate(place: Swift) -> None:
+    await _ask(_socket(place), "shadow", {"model": place.candidate})
+
+
+def _socket(place: Swift) -> Path:
+    return place.root / "var.sock"
 
 
 async def _ask(socket: Path, verb: str, args: Mapping[str, Any]) -> None:

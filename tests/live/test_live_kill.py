@@ -18,7 +18,7 @@ from tests.live.mortal import later_schema
 from tests.live.nursery import Nursery
 
 ORDERS = ("market", "limit", "cancel", "stop")
-IN_TRADING = tuple(name for name in crash_points.NAMES if name != "migration")
+IN_TRADING = tuple(name for name in crash_points.NAMES if name not in {"migration", *crash_points.OF_ENSEMBLES})
 CELLS = [(of, at) for of in ORDERS for at in IN_TRADING]
 HOUSES: dict[str, dict[str, Any]] = {
     "market": {"live": {"order": "market"}},

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class Machine:
         (folder / "test.conf").write_text(text, encoding="utf-8")
         self.run("systemctl", "daemon-reload")
 
-    def until(self, is_so: Callable[[], bool], what: str, unit: str, timeout_s: float = 60.0) -> None:
+    def until(self, is_so: Callable[[], bool], what: str, unit: str, timeout_s: float = 120.0) -> None:
         """Wait until something is so; when it never is, show what the unit wrote."""
         end_s = time.monotonic() + timeout_s
         while not is_so():
@@ -113,7 +113,7 @@ def _skip_without(*commands: str) -> None:
 
 
 def _once_up(outside: subprocess.Popen[bytes], log: Path) -> Machine:
-    end_s = time.monotonic() + 60.0
+    end_s = time.monotonic() + 120.0
     while time.monotonic() < end_s:
         if (code := outside.poll()) is not None:
             said = log.read_text(encoding="utf-8", errors="replace")[-2_000:]
@@ -133,11 +133,15 @@ def _once_up(outside: subprocess.Popen[bytes], log: Path) -> Machine:
 
 def _first_process(outside: int) -> int | None:
     """Return the descendant that has become systemd, None before that."""
-    for pid in map(int, _told(outside, f"task/{outside}/children").split()):
+    for pid in _children(outside):
         found = pid if _told(pid, "comm").strip() == "systemd" else _first_process(pid)
         if found is not None:
             return found
     return None
+
+
+def _children(pid: int) -> list[int]:
+    return [int(text) for text in _told(pid, f"task/{pid}/children").split()]
 
 
 def _told(pid: int, name: str) -> str:
@@ -149,9 +153,13 @@ def _told(pid: int, name: str) -> str:
 
 
 def _end(outside: subprocess.Popen[bytes]) -> None:
-    pid = _first_process(outside.pid)
-    if pid is not None:
-        os.kill(pid, signal.SIGKILL)  # with it the kernel kills every process in there
-    else:
+    """End the machine by its first process, with which the kernel kills all others; `boot` then cleans up after it."""
+    first = _first_process(outside.pid)
+    for pid in _children(outside.pid) if first is None else [first]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    try:
+        outside.wait(30.0)
+    except subprocess.TimeoutExpired:
         outside.kill()
-    outside.wait(30.0)
+        raise

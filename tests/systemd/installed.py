@@ -19,24 +19,25 @@ _HIDDEN = (Path("/root"), Path("/home"), Path("/tmp"))  # noqa: S108 - from serv
 _PACKAGES = f"{PROGRAM}/train/packages"
 
 
+_OURS = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
 def service_python() -> Path:
     """Return an interpreter that services can see, of the version the tests run on; without one the test is skipped.
 
     The trainer is run on the packages of the tests, which fit no other version.
     """
     for path in (Path("/usr/bin/python3"), Path(sys._base_executable)):  # type: ignore[attr-defined]
-        found = path.resolve()
-        if path.exists() and not any(found.is_relative_to(place) for place in _HIDDEN) and _version(path) == _OURS:
+        is_hidden = any(path.resolve().is_relative_to(place) for place in _HIDDEN)
+        if path.exists() and not is_hidden and _version(path) == _OURS:
             return path
-    pytest.skip(f"there is no Python {_OURS} where services can see it: apt-get install python3 python3-venv")
-
-
-_OURS = f"{sys.version_info.major}.{sys.version_info.minor}"
+    pytest.skip(f"there is no Python {_OURS} with pip where services can see it: apt-get install python3 python3-pip")
 
 
 def _version(python: Path) -> str:
-    ask = "import sys; print(f'{sys.version_info.major}.{sys.version_info.minor}')"
-    return subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+    """Return its version, nothing for one without pip."""
+    ask = "import sys, pip; print(f'{sys.version_info.major}.{sys.version_info.minor}')"
+    return subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def make(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

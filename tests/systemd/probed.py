@@ -16,7 +16,7 @@ def put_probe(machine: Machine) -> None:
 
 
 def probe(
-    machine: Machine, unit: str, python: str, out: str, attempts: Iterable[str], changes: str = ""
+    machine: Machine, unit: str, python: str, out: str, attempts: Iterable[str], *, changes: str = ""
 ) -> Mapping[str, Any]:
     """Return what came of `attempts` under the restrictions of `unit`, with `changes` of a person to its [Service].
 

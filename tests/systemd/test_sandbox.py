@@ -189,7 +189,7 @@ def test_keys_may_lie_there_encrypted(place: Machine) -> None:
     assert b"canary" not in place.path("/etc/credstore.encrypted/sacd-sealed.toml").read_bytes()
     sealed = "LoadCredential=\nLoadCredentialEncrypted=exchange.toml:sacd-sealed.toml"
     wanted = ("credential=exchange.toml", "trusted=exchange.toml")
-    found = probe(place, "sacd@sealed.service", DAEMON_PYTHON, "/var/lib/sacd/sealed", wanted, sealed)
+    found = probe(place, "sacd@sealed.service", DAEMON_PYTHON, "/var/lib/sacd/sealed", wanted, changes=sealed)
     assert [found[attempt] for attempt in wanted] == ["done", "done"]
 
 

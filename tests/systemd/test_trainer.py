@@ -56,18 +56,19 @@ def trainer(account: Account, kind: str = "service") -> str:
     return f"sacd-train@{account.name}.{kind}"
 
 
-def retrain(account: Account, timeout_s: float) -> dict[str, Any]:
+def newest(account: Account) -> dict[str, Any]:
+    """Return what is known of the newest retraining."""
+    found: dict[str, Any] = account.status()["models"]["retrain"]
+    return found
+
+
+def retrain(account: Account) -> dict[str, Any]:
     """Ask for a retraining and return what became of it."""
     account.sacd("retrain")
-    asked = account.status()["models"]["retrain"]["request"]
-
-    def newest() -> dict[str, Any]:
-        found: dict[str, Any] = account.status()["models"]["retrain"]
-        return found
-
-    account.machine.until(lambda: newest()["outcome"] != "running", "an answer", trainer(account), timeout_s)
-    assert newest()["request"] == asked
-    return newest()
+    asked = newest(account)["request"]
+    account.machine.until(lambda: newest(account)["outcome"] != "running", "an answer", trainer(account))
+    assert newest(account)["request"] == asked
+    return newest(account)
 
 
 def is_over(account: Account) -> bool:
@@ -77,7 +78,7 @@ def is_over(account: Account) -> bool:
 def test_every_request_starts_the_trainer_which_answers_as_the_user_of_the_service(account: Account) -> None:
     machine = account.machine
     for _ in range(2):  # the second one shows that it is listened to again
-        told = retrain(account, 120.0)
+        told = retrain(account)
         assert (told["outcome"], told["reason"].split(";")[0]) == (
             "kept",
             "only 0 whole days of candles are unseen by both",
@@ -91,17 +92,22 @@ def test_every_request_starts_the_trainer_which_answers_as_the_user_of_the_servi
 
 @pytest.mark.soak
 @pytest.mark.parametrize("pace", [300.0])
-def test_a_whole_retraining_passes_the_sandbox(account: Account) -> None:
+def test_a_whole_retraining_passes_the_sandbox_also_when_it_is_told_to_end_on_the_way(account: Account) -> None:
     """Journal read, numba compiled, torch trained, both ensembles judged, the ledger written."""
-    ledger = account.machine.path(f"{REGISTRY}/trials.jsonl")
+    machine, ledger = account.machine, account.machine.path(f"{REGISTRY}/trials.jsonl")
     before = len(ledger.read_bytes().splitlines())
     unseen_ms = SEEN_TO_MS + 45 * 24 * HOUR_MS
-    account.machine.until(
+    machine.until(
         lambda: account.status()["positions"]["BTC/USDT"]["last_candle_ms"] > unseen_ms, "candles", account.unit
     )
-    told = retrain(account, 280.0)
+    account.sacd("retrain")
+    machine.until(lambda: "training: 1 members" in machine.log(trainer(account)), "training", trainer(account))
+    machine.run("systemctl", "kill", "--kill-whom=main", "--signal=TERM", trainer(account))
+    machine.until(lambda: newest(account)["outcome"] != "running", "an answer", trainer(account), 400.0)
+    told = newest(account)
     assert told["outcome"] in {"kept", "candidate"}, told
-    report = account.machine.path(f"{account.state}/retrain/work/{told['request']}/report.json")
+    assert machine.log(trainer(account)).count("asked for by hand") == 2, "it was not begun a second time"
+    report = machine.path(f"{account.state}/retrain/work/{told['request']}/report.json")
     found = json.loads(report.read_text(encoding="utf-8"))["report"]
     assert found["members"] == 1
     assert {check["name"] for check in found["gate"]} >= {"compatible", "better"}
