@@ -27,9 +27,7 @@ class Recovered:
     mismatches: int
 
 
-def recover(
-    path: Path, trader: Trader, account: Mapping[str, Any], companion: Companion | None = None
-) -> Recovered:
+def recover(path: Path, trader: Trader, account: Mapping[str, Any], companion: Companion | None = None) -> Recovered:
     """Bring `trader` to where the journal at `path` ends; it keeps its own parameters and reference for what follows.
 
     account: what must be the same for an account to be continued, `cash` (quote) among it.  companion: brought there

@@ -83,6 +83,7 @@ FEED = Row(
             ],
             unit="s",
             least=0.0,
+            none="no live feed",
         ),
         States(
             title="Stream",
@@ -266,6 +267,7 @@ MACHINE = Row(
             otherwise="Not taken: the file has a mistake, or changes what needs a restart; the log names every key.",
             width=4,
             height=4,
+            runbook=("SacdConfigKept",),
             queries=[Query(expr=own("sacd_config_last_reload_successful"))],
             names={"0": ("Not taken", "orange"), "1": ("In force", "green")},
         ),

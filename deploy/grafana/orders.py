@@ -75,6 +75,7 @@ VENUE = Row(
             ],
             unit="s",
             log=10,
+            none="paper",
         ),
         Lines(
             title="Orders",

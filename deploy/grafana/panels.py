@@ -224,7 +224,7 @@ class Lines(Panel):
     """Figures over time.
 
     drawn: line or bars.  is_stepped: a value holds until the next.  is_stacked: on top of each other.  fill: below the
-    line, percent.  log: base of a logarithmic scale, 0 for a linear one.  is_table: the legend is one.
+    line, percent.  log: base of a logarithmic scale, 0 for a linear one.
     """
 
     kind = "timeseries"
@@ -234,16 +234,10 @@ class Lines(Panel):
     is_stacked: bool = False
     fill: int = 0
     log: int = 0
-    is_table: bool = False
 
     def _options(self) -> Json:
         return {
-            "legend": {
-                "calcs": ["lastNotNull"] if self.is_table else [],
-                "displayMode": "table" if self.is_table else "list",
-                "placement": "bottom",
-                "showLegend": True,
-            },
+            "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
             "tooltip": {"mode": "multi", "sort": "desc"},
         }
 

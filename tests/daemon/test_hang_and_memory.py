@@ -1,5 +1,6 @@
 """A loop that hangs, memory that runs out, memory that grows (rows 46 and 47), in a daemon on paper."""
 
+import json
 import signal
 import socket
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from daemon import journal_reader
 from daemon.replay import replay
-from tests.daemon.programs import SACD, Running
+from tests.daemon.programs import SACD, Running, sacd
 from tests.fakes.serving import Place, make_place
 
 _PLANTED = """
@@ -33,6 +34,19 @@ _BLOCKS = """
         time.sleep(1.5)
     if count == 10:
         time.sleep(120)
+"""
+_FREEZES = """
+import os, sys, time
+from daemon import journal, vitals
+vitals.STEP_S = 2.0
+commit = journal.SqliteJournal._commit
+def freeze(self, group):
+    while os.path.exists("freeze") and {where}:
+        time.sleep(0.1)
+    return commit(self, group)
+journal.SqliteJournal._commit = freeze
+from daemon.__main__ import main
+main()
 """
 _EATS = """
     if count == 5:
@@ -100,6 +114,42 @@ def test_a_loop_that_hangs_is_told_then_left_unfed_aborted_with_a_dump_and_conti
     assert "in planted" in said, "the dump names where the loop hung"
     assert journal_reader.verify(place.journal()).is_sound
     _goes_on(place)
+
+
+@pytest.mark.fault(46)
+@pytest.mark.parametrize(
+    ("freeze", "said"),
+    [
+        (_FREEZES.format(where="any(append.records for append in group)"), "the decision loop has been at one step"),
+        (_FREEZES.format(where="not any(append.records for append in group)"), "the journal has not answered"),
+    ],
+    ids=["in a commit", "between commits"],
+)
+def test_a_journal_that_freezes_starves_the_watchdog_of_a_daemon_whose_loop_goes_on(
+    place: Place, freeze: str, said: str
+) -> None:
+    place.configure(market={"candles_per_second": 1.0})
+    with (
+        listening(place) as manager,
+        Running(
+            place.config,
+            command=[SACD[0], "-c", freeze, "run"],
+            NOTIFY_SOCKET=str(place.root / "notify"),
+            WATCHDOG_USEC=str(1_000_000),
+        ) as running,
+    ):
+        running.wait_for("candle", 1)
+        while "WATCHDOG=1" not in manager.hear(10.0):
+            pass
+        (place.root / "freeze").touch()
+        end_s = time.monotonic() + 60.0
+        while manager.hear(5.0):
+            assert time.monotonic() < end_s, "it is still fed"
+        asked = sacd("status", "--json", cwd=place.root)  # by a loop that lives
+        health = json.loads(asked.stdout)["health"]
+        assert health["alive"] is False
+        assert any(reason.startswith(said) for reason in health["reasons"]), health
+        assert running.process.poll() is None
 
 
 @pytest.mark.fault(47)

@@ -9,7 +9,8 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -150,11 +151,11 @@ def main() -> None:
             shoot(*picture.page(), target / f"dashboard-{name}.png")
 
 
-_PICTURES = {
+_PICTURES: Mapping[str, tuple[Callable[[Path], AbstractContextManager[Scene]], str, str]] = {
     "trading": (
         recorded,
         "Orders at the exchange (live accounts)",
-        "Binance's hourly candles of 2021 and 2022 in three minutes, traded on paper by the ensemble that ships.",
+        "Binance's hourly candles of 2021 and 2022 in minutes, traded on paper by the ensemble that ships.",
     ),
     "models": (
         partial(watched, pace=5.0),

@@ -139,6 +139,16 @@ def test_every_alert_has_its_entry_on_the_runbooks_dashboard() -> None:
     assert {alert.name for alert in alerts()} <= titles
 
 
+def test_every_alert_is_linked_from_a_panel_that_shows_it() -> None:
+    links = [link["title"] for board in dashboards() for panel in panels(board) for link in panel.get("links", ())]
+    linked = {title.removeprefix("Runbook: ") for title in links}
+    foreign = re.compile(rf"{OF_ANY_PROGRAM.pattern}|instance:.+|symbol:.+|{'|'.join(OF_PROMETHEUS)}")
+    for alert in alerts():
+        asked = {metric for metric in read(alert.expr).metrics if not foreign.fullmatch(metric)}
+        # What is not measured yet, no panel can show.
+        assert (alert.name in linked) == (asked <= metrics().keys()), alert.name
+
+
 def test_the_runbooks_dashboard_says_what_the_document_says() -> None:
     words = re.findall(r"\w+", RUNBOOK.read_text(encoding="utf-8"))
     (entries,) = [board for board in dashboards() if board["uid"] == "sacd-runbook"]

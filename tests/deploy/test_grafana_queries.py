@@ -126,7 +126,7 @@ def test_a_query_without_finite_values_has_no_data() -> None:
     class Silent(Prometheus):
         def __init__(self) -> None: ...
 
-        def _ask(self, _path: str, **_parameters: object) -> object:
+        def _ask(self, path: str, **parameters: object) -> object:
             return {"result": [{"metric": {}, "value": (1.0, "NaN")}, {"metric": {"a": "b"}, "value": (1.0, "2")}]}
 
     answers = Question(where="", expr="x", is_instant=True).ask(Silent(), Span(start_s=0.0, end_s=1.0), PAPER)

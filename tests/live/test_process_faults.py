@@ -83,6 +83,8 @@ TASKS = (
     "daemon.engine:Engine._hear_broker",
     "daemon.app:App._measure_lag",
     "daemon.app:App._feed_watchdog",
+    "daemon.app_reload:Reloads.run",
+    "daemon.vitals:Echo.run",
     "daemon.disk_room:DiskWatch.run",
     "daemon.app_upkeep:Upkeep._pause_when_scarce",
     "daemon.app_upkeep:Upkeep._refill_when_roomy",
