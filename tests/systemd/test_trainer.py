@@ -103,7 +103,7 @@ def test_a_whole_retraining_passes_the_sandbox_also_when_it_is_told_to_end_on_th
     account.sacd("retrain")
     machine.until(lambda: "training: 1 members" in machine.log(trainer(account)), "training", trainer(account))
     machine.run("systemctl", "kill", "--kill-whom=main", "--signal=TERM", trainer(account))
-    machine.until(lambda: newest(account)["outcome"] != "running", "an answer", trainer(account), 400.0)
+    machine.until(lambda: newest(account)["outcome"] != "running", "an answer", trainer(account), 600.0)
     told = newest(account)
     assert told["outcome"] in {"kept", "candidate"}, told
     assert machine.log(trainer(account)).count("asked for by hand") == 2, "it was not begun a second time"
