@@ -18,6 +18,7 @@ _TIMES = (
     (1e-3, 1e-6, "µs"), (1.0, 1e-3, "ms"), (60.0, 1.0, "s"), (3_600.0, 60.0, "mins"), (86_400.0, 3_600.0, "hours"),
     (604_800.0, 86_400.0, "days"), (31_536_000.0, 604_800.0, "weeks"), (math.inf, 31_536_000.0, "years"),
 )  # fmt: skip
+_SECONDS = _TIMES[2]
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 _THOUSANDS = ("", " K", " Mil", " Bil")
 
@@ -119,7 +120,7 @@ def written(value: float, unit: str, decimals: int | None) -> str:
         case "percentunit":
             return f"{value * 100.0:.{_places(value * 100.0, decimals)}f}%"
         case "s":
-            _, size, name = next(scale for scale in _TIMES if abs(value) < scale[0])
+            _, size, name = next(scale for scale in _TIMES if abs(value) < scale[0]) if value else _SECONDS
             return f"{value / size:.{_places(value / size, decimals)}f} {name}"
         case "bytes":
             power = min(len(_BYTES) - 1, int(math.log(max(abs(value), 1.0), 1024.0)))

@@ -10,6 +10,8 @@ from tests.deploy.figures import graded, written
     [
         (97284096, "bytes", 0, "93 MiB"),
         (52865351680, "bytes", 1, "49.2 GiB"),
+        (0.0, "bytes", 0, "0 B"),
+        (0.0, "s", None, "0 s"),
         (0.0469, "s", None, "46.9 ms"),
         (0.000123, "s", None, "123 µs"),
         (61.6, "s", 1, "1.0 mins"),
