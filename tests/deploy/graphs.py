@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.deploy.figures import COLORS, NOTHING, graded, written
+from tests.deploy.prometheus_server import SCRAPE_S
 from tests.deploy.seen import Box, Seen, Series
 from tests.deploy.strokes import DIM, GRID, LETTER, Point, area, bar, line, scale, text
 
@@ -76,13 +77,26 @@ def _bars(own: Series, spans: Sequence[tuple[float, float, float]], plane: _Plan
 
 
 def _line(own: Series, spans: Sequence[tuple[float, float, float]], plane: _Plane, custom: Mapping[str, Any]) -> str:
-    points = [(plane.right(at), plane.up(high)) for at, _, high in spans]
-    if not points:
-        return ""
-    if custom["lineInterpolation"] == "stepAfter":
-        points = _stepped(points)
-    below = area(points, plane.floor, own.color, own.look.fill) if own.look.fill else ""
-    return below + line(points, own.color, own.look.width, is_dashed=own.look.is_dashed)
+    parts = []
+    for run in _runs(spans):
+        points = [(plane.right(at), plane.up(high)) for at, _, high in run]
+        if custom["lineInterpolation"] == "stepAfter":
+            points = _stepped(points)
+        if own.look.fill:
+            parts.append(area(points, plane.floor, own.color, own.look.fill))
+        parts.append(line(points, own.color, own.look.width, is_dashed=own.look.is_dashed))
+    return "".join(parts)
+
+
+def _runs(spans: Sequence[tuple[float, float, float]]) -> list[list[tuple[float, float, float]]]:
+    """Return samples in pieces that nothing interrupts."""
+    runs = list[list[tuple[float, float, float]]]()
+    for sample in spans:
+        if runs and sample[0] - runs[-1][-1][0] < 2.0 * SCRAPE_S:
+            runs[-1].append(sample)
+        else:
+            runs.append([sample])
+    return runs
 
 
 def _stepped(points: Sequence[Point]) -> list[Point]:

@@ -73,7 +73,7 @@ _EVENTS: Mapping[str, str] = {
 
 @contextlib.contextmanager
 def recorded(root: Path) -> Iterator[Scene]:
-    """Let the ensemble that ships trade the two recorded years it was evaluated on, in three minutes.
+    """Let the ensemble that ships trade the two recorded years it was evaluated on, in five minutes.
 
     The last month is left over, so that the program does not come to its end while somebody looks.
     """
@@ -94,7 +94,7 @@ def _recorded_config(root: Path, port: int) -> Path:
     files = {f"{coin}/USDT": find_recorded(f"binance/{coin.lower()}usdt-1h.csv.gz") for coin in ("BTC", "ETH")}
     place = Place(root=root, model=ROOT / "models" / "current", files=files)
     sections: dict[str, Mapping[str, Any]] = {
-        "market": {"candles_per_second": 100.0},
+        "market": {"candles_per_second": 60.0},
         "market.file": {"start": "2021-01-01"},
         "strategy": SHIPPED_STRATEGY.to_json(),
         "risk": SHIPPED_LIMITS.to_json(),
